@@ -1,0 +1,1 @@
+"""Reference data: frames, readers, baselines, splits, reports, batches."""

@@ -1,0 +1,234 @@
+"""The atom graph: one frozen pytree for a structure, a batch, and a padded batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Int
+
+from mlffjax.types import (
+    AtomMask,
+    Cells,
+    EdgeIndex,
+    EdgeMask,
+    EdgeVectors,
+    GraphMask,
+    Positions,
+    Species,
+)
+
+
+@struct.dataclass
+class AtomGraph:
+    """Atoms, cells and edges of a batch of structures.
+
+    Atoms and edges of one structure are contiguous; edges are sorted by receiver.
+
+    Attributes:
+      numbers: atomic numbers ``[atoms]``.
+      positions: ``[atoms, 3]`` in Angstrom.
+      cell: lattice vectors as rows ``[graphs, 3, 3]`` in Angstrom, zeros for a molecule.
+      graph_index: the structure each atom belongs to ``[atoms]``, ascending.
+      senders: neighbour ``j`` of each edge ``[edges]``.
+      receivers: centre ``i`` of each edge ``[edges]``, ascending.
+      shifts: integer lattice translation ``S_ij`` of the sender ``[edges, 3]``.
+      node_mask: true for real atoms ``[atoms]``.
+      edge_mask: true for real edges ``[edges]``.
+      graph_mask: true for real structures ``[graphs]``.
+    """
+
+    numbers: Species
+    positions: Positions
+    cell: Cells
+    graph_index: Int[Array, "atoms"]
+    senders: EdgeIndex
+    receivers: EdgeIndex
+    shifts: Int[Array, "edges 3"]
+    node_mask: AtomMask
+    edge_mask: EdgeMask
+    graph_mask: GraphMask
+
+    @property
+    def size(self) -> "GraphSize":
+        """Padded number of atoms, edges and graphs."""
+        return GraphSize(
+            self.positions.shape[-2], self.senders.shape[-1], self.graph_mask.shape[-1]
+        )
+
+    @property
+    def num_atoms(self) -> int:
+        """Padded number of atoms (static)."""
+        return self.numbers.shape[0]
+
+    @property
+    def num_graphs(self) -> int:
+        """Padded number of structures (static)."""
+        return self.graph_mask.shape[0]
+
+
+@struct.dataclass
+class EdgeGraph:
+    """What an architecture sees of an :class:`AtomGraph`: edge vectors, never positions.
+
+    Translation, periodic images and strain are thereby handled once, outside the models.
+    Vectors of padded edges are a harmless constant beyond every cutoff.
+
+    Attributes:
+      vectors: ``r_ij = r_j - r_i + S_ij @ cell`` ``[edges, 3]`` in Angstrom.
+      species: index of each atom into the potential's elements ``[atoms]``.
+      numbers: atomic numbers ``[atoms]``.
+      senders, receivers, graph_index and the masks: as in :class:`AtomGraph`.
+    """
+
+    vectors: EdgeVectors
+    species: Species
+    numbers: Species
+    graph_index: Int[Array, "atoms"]
+    senders: EdgeIndex
+    receivers: EdgeIndex
+    node_mask: AtomMask
+    edge_mask: EdgeMask
+    graph_mask: GraphMask
+
+    @property
+    def num_atoms(self) -> int:
+        """Padded number of atoms (static)."""
+        return self.species.shape[0]
+
+    @property
+    def num_graphs(self) -> int:
+        """Padded number of structures (static)."""
+        return self.graph_mask.shape[0]
+
+
+@dataclass(frozen=True, order=True)
+class GraphSize:
+    """Numbers of atoms, edges and structures a padded batch has room for."""
+
+    atoms: int
+    edges: int
+    graphs: int
+
+    def __add__(self, other: "GraphSize") -> "GraphSize":
+        return GraphSize(
+            self.atoms + other.atoms, self.edges + other.edges, self.graphs + other.graphs
+        )
+
+    def fits(self, room: "GraphSize") -> bool:
+        """Whether a batch of this size can be padded to ``room``."""
+        return self.atoms <= room.atoms and self.edges <= room.edges and self.graphs <= room.graphs
+
+    def bucket(self) -> "GraphSize":
+        """The next size of a fixed ladder, so that few shapes are ever compiled."""
+        return GraphSize(bucket(self.atoms, 4), bucket(self.edges, 32), self.graphs)
+
+
+def bucket(count: int, smallest: int) -> int:
+    """Round ``count`` up to a ladder that grows by an eighth: at most 12.5 % of padding.
+
+    The rungs are ``2^k (8 + m) / 8`` with ``m`` from 0 to 7, and multiples of ``smallest``
+    below eight times it.
+
+    >>> [bucket(n, 4) for n in (1, 4, 9, 33, 100, 1000)]
+    [4, 4, 12, 36, 104, 1024]
+    """
+    step = smallest
+    while count > 16 * step:
+        step *= 2
+    return max(smallest, -(-count // step) * step)
+
+
+def edge_vectors(graph: AtomGraph, far: float = 1e3) -> EdgeVectors:
+    """Edge vectors ``r_j - r_i + S @ cell`` ``[edges, 3]`` in Angstrom.
+
+    Args:
+      graph: the batch.
+      far: length of the constant vector that padded edges get, beyond every cutoff; it
+        keeps norms and their derivatives finite there.
+    """
+    cell = graph.cell[graph.graph_index[graph.receivers]]
+    shifts = graph.shifts.astype(graph.positions.dtype)
+    vectors = (
+        graph.positions[graph.senders]
+        - graph.positions[graph.receivers]
+        + jnp.einsum("ek,ekx->ex", shifts, cell)
+    )
+    padding = jnp.array([far, 0.0, 0.0], vectors.dtype)
+    return jnp.where(graph.edge_mask[:, None], vectors, padding)
+
+
+def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:
+    """Concatenate host graphs into one batch without padding.
+
+    Args:
+      graphs: graphs of NumPy arrays; none of them padded.
+
+    Raises:
+      ValueError: no graphs were given.
+    """
+    if not graphs:
+        raise ValueError("got no graphs to batch; expected at least one")
+    atoms = np.cumsum([0] + [g.numbers.shape[0] for g in graphs[:-1]])
+    count = np.cumsum([0] + [g.graph_mask.shape[0] for g in graphs[:-1]])
+
+    def join(name: str, offsets: np.ndarray | None = None) -> np.ndarray:
+        parts = [np.asarray(getattr(g, name)) for g in graphs]
+        if offsets is not None:
+            parts = [p + o for p, o in zip(parts, offsets.astype(np.int32), strict=True)]
+        return np.concatenate(parts)
+
+    return AtomGraph(
+        numbers=join("numbers"),
+        positions=join("positions"),
+        cell=join("cell"),
+        graph_index=join("graph_index", count),
+        senders=join("senders", atoms),
+        receivers=join("receivers", atoms),
+        shifts=join("shifts"),
+        node_mask=join("node_mask"),
+        edge_mask=join("edge_mask"),
+        graph_mask=join("graph_mask"),
+    )
+
+
+def pad(graph: AtomGraph, room: GraphSize) -> AtomGraph:
+    """Pad a host graph to ``room``; padded entries are marked in the masks.
+
+    Padded atoms join the last graph and padded edges the last atom, so that both index
+    arrays stay sorted.
+
+    Raises:
+      ValueError: the graph does not fit, with the sizes and what to enlarge.
+    """
+    size = graph.size
+    if not size.fits(room):
+        raise ValueError(
+            f"got a batch of {size.atoms} atoms, {size.edges} edges, {size.graphs} graphs; "
+            f"expected at most {room.atoms}, {room.edges}, {room.graphs}; enlarge the padded "
+            "size, or lower the cutoff or the batch size"
+        )
+    atoms, edges, graphs = (
+        room.atoms - size.atoms,
+        room.edges - size.edges,
+        room.graphs - size.graphs,
+    )
+
+    def fill(array, extra: int, value: int = 0) -> np.ndarray:
+        array = np.asarray(array)
+        width = [(0, extra)] + [(0, 0)] * (array.ndim - 1)
+        return np.pad(array, width, constant_values=value)
+
+    return AtomGraph(
+        numbers=fill(graph.numbers, atoms),
+        positions=fill(graph.positions, atoms),
+        cell=fill(graph.cell, graphs),
+        graph_index=fill(graph.graph_index, atoms, room.graphs - 1),
+        senders=fill(graph.senders, edges, room.atoms - 1),
+        receivers=fill(graph.receivers, edges, room.atoms - 1),
+        shifts=fill(graph.shifts, edges),
+        node_mask=fill(graph.node_mask, atoms),
+        edge_mask=fill(graph.edge_mask, edges),
+        graph_mask=fill(graph.graph_mask, graphs),
+    )

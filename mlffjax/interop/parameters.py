@@ -1,0 +1,49 @@
+"""Bookkeeping of a reference's parameters: every one is used once, or named as unused."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+
+class ReferenceParameters:
+    """Parameters by reference name, taken one by one.
+
+    Args:
+      weights: parameters by the reference's own names.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        self._left = dict(weights)
+
+    def take(self, name: str) -> np.ndarray:
+        """Remove and return the parameter ``name`` in float64.
+
+        Raises:
+          ValueError: it is not there.
+        """
+        try:
+            return np.asarray(self._left.pop(name), np.float64)
+        except KeyError:
+            near = ", ".join(sorted(self._left)[:5])
+            raise ValueError(
+                f"got no parameter {name!r}; expected it among the weights (left: {near}, ...); "
+                "check that configuration and weights belong together"
+            ) from None
+
+    def names(self) -> list[str]:
+        """Names of the parameters not taken yet."""
+        return sorted(self._left)
+
+    def finish(self, unused: Iterable[str] = ()) -> None:
+        """Check that only parameters with an ending in ``unused`` are left.
+
+        Raises:
+          ValueError: parameters that nothing has read.
+        """
+        left = [n for n in self.names() if not n.endswith(tuple(unused))]
+        if left:
+            raise ValueError(
+                f"got {len(left)} parameters that the model does not have: "
+                f"{', '.join(left[:5])}; expected none; check that configuration and weights "
+                "belong together"
+            )

@@ -1,0 +1,1 @@
+"""Molecular dynamics with JAX-MD: integrators, engine, trajectories, observables."""

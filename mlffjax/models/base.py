@@ -1,0 +1,68 @@
+"""The contract of an architecture: what it is given, what it returns, what it declares."""
+
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float
+
+from mlffjax.types import AtomScalars, Forces
+
+
+@struct.dataclass
+class AtomwiseOutput:
+    """What an architecture predicts for each atom.
+
+    Attributes:
+      energy: contribution of each atom ``[atoms]``, in units of the potential's scale.
+      forces: direct forces ``[atoms, 3]`` of an architecture that predicts them, in the same
+        units over Angstrom; ``None`` where forces are minus the energy gradient.
+      charges: partial charges ``[atoms]`` in e, where predicted.
+      dipoles: atomic dipoles ``[atoms, 3]`` in e Angstrom, where predicted.
+    """
+
+    energy: AtomScalars
+    forces: Forces | None = None
+    charges: AtomScalars | None = None
+    dipoles: Float[Array, "atoms 3"] | None = None
+
+
+class Architecture(nn.Module):
+    """Base of all architectures: a ``flax.linen`` module whose fields are its configuration.
+
+    A subclass implements ``__call__(graph: EdgeGraph) -> AtomwiseOutput`` and adds its own
+    fields. It computes in the dtype of ``graph.vectors``; parameters are cast by the potential.
+
+    Attributes:
+      num_elements: number of elements the species index runs over; filled from the data set.
+      cutoff: in Angstrom.
+      avg_num_neighbors: mean number of neighbours of an atom in the training data; filled
+        from the data set, used by architectures that normalise sums over neighbours.
+    """
+
+    num_elements: int = 1
+    cutoff: float = 5.0
+    avg_num_neighbors: float = 1.0
+
+    @property
+    def direct_forces(self) -> bool:
+        """Whether forces come from an output head and not from the energy gradient."""
+        return False
+
+    @property
+    def extensive(self) -> bool:
+        """Whether the energy of two distant systems is the sum of their energies."""
+        return True
+
+    @property
+    def mirror_symmetric(self) -> bool:
+        """Whether a reflection leaves the energy unchanged (O(3)), or only rotations (SO(3))."""
+        return True
+
+    @property
+    def smooth(self) -> bool:
+        """Whether energy and forces are continuous as an atom crosses the cutoff."""
+        return True
+
+    @property
+    def isolated_atom_is_zero(self) -> bool:
+        """Whether an atom without neighbours has exactly the energy of the baseline."""
+        return False

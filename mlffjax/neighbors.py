@@ -1,0 +1,126 @@
+"""Neighbour lists on the host: positions and cell to an :class:`AtomGraph`.
+
+The lists come from vesin (cell lists in C++, any triclinic cell, any mix of periodic
+directions, self-images of cells shorter than the cutoff).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import vesin
+from jaxtyping import Int
+
+from mlffjax.graph import AtomGraph
+from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors
+
+
+class Edges(NamedTuple):
+    """Directed edges of one structure, sorted by receiver, then sender, then shift."""
+
+    senders: Int[np.ndarray, "edges"]
+    receivers: Int[np.ndarray, "edges"]
+    shifts: Int[np.ndarray, "edges 3"]
+
+
+def neighbor_list(positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: float) -> Edges:
+    """All ordered pairs within ``cutoff``, periodic images included.
+
+    Args:
+      positions: ``[atoms, 3]`` in Angstrom, inside or outside the cell.
+      cell: rows are lattice vectors, in Angstrom; rows of directions that are not periodic
+        may be zero.
+      pbc: periodic directions ``[3]``.
+      cutoff: in Angstrom; a pair at exactly this distance carries no weight and may be left
+        out.
+
+    Raises:
+      ValueError: a periodic direction without volume, a non-finite coordinate, or two atoms
+        at one place.
+    """
+    positions = np.ascontiguousarray(positions, np.float64)
+    pbc = np.asarray(pbc, bool)
+    if not np.isfinite(positions).all():
+        index = int(np.argwhere(~np.isfinite(positions).all(1))[0, 0])
+        raise ValueError(
+            f"got the position {positions[index]} for atom {index}; expected finite numbers; "
+            "remove the frame or mend its coordinates"
+        )
+    box = complete_cell(np.asarray(cell, np.float64), pbc)
+    i, j, shifts, distances = vesin.NeighborList(cutoff=float(cutoff), full_list=True).compute(
+        points=positions, box=box, periodic=pbc, quantities="ijSd"
+    )
+    if distances.size and distances.min() < 1e-3:
+        k = int(distances.argmin())
+        raise ValueError(
+            f"got atoms {i[k]} and {j[k]} at a distance of {distances[k]:.1e} Angstrom; "
+            "expected two different places; remove the duplicate atom"
+        )
+    order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
+    return Edges(
+        j[order].astype(np.int32), i[order].astype(np.int32), shifts[order].astype(np.int32)
+    )
+
+
+def complete_cell(cell: HostCell, pbc: HostPbc) -> np.ndarray:
+    """A cell of full rank: rows of directions that are not periodic replaced by normals.
+
+    Raises:
+      ValueError: the periodic lattice vectors span no length, area or volume.
+    """
+    periodic = cell[pbc]
+    if len(periodic):
+        lengths = np.linalg.norm(periodic, axis=1)
+        flat = (lengths < 1e-6).any() or (
+            np.linalg.svd(periodic / np.maximum(lengths, 1e-6)[:, None], compute_uv=False)[-1]
+            < 1e-4
+        )
+        if flat:
+            raise ValueError(
+                f"got a periodic frame (pbc {pbc.tolist()}) with the cell {cell.tolist()} of "
+                "zero volume; expected independent lattice vectors; set the cell, or pbc to "
+                "false"
+            )
+    if pbc.all():
+        return cell
+    # The orthogonal complement of the periodic vectors, from the SVD's null space.
+    complement = np.eye(3) if not len(periodic) else np.linalg.svd(periodic)[2][len(periodic) :]
+    box = cell.copy()
+    box[~pbc] = complement[: int((~pbc).sum())]
+    return box
+
+
+def atom_graph(
+    numbers: HostNumbers,
+    positions: HostVectors,
+    cell: HostCell,
+    pbc: HostPbc,
+    cutoff: float,
+    dtype: np.dtype | type = np.float32,
+) -> AtomGraph:
+    """The graph of one structure on the host, without padding.
+
+    Args:
+      numbers: atomic numbers ``[atoms]``.
+      positions: ``[atoms, 3]`` in Angstrom.
+      cell: rows are lattice vectors, in Angstrom; zeros for a molecule.
+      pbc: periodic directions ``[3]``.
+      cutoff: in Angstrom.
+      dtype: of positions and cell; the list itself is made in float64.
+
+    Raises:
+      ValueError: as :func:`neighbor_list`.
+    """
+    edges = neighbor_list(positions, cell, pbc, cutoff)
+    count = len(numbers)
+    return AtomGraph(
+        numbers=np.asarray(numbers, np.int32),
+        positions=np.asarray(positions, dtype),
+        cell=np.asarray(cell, dtype)[None],
+        graph_index=np.zeros(count, np.int32),
+        senders=edges.senders,
+        receivers=edges.receivers,
+        shifts=edges.shifts,
+        node_mask=np.ones(count, bool),
+        edge_mask=np.ones(len(edges.senders), bool),
+        graph_mask=np.ones(1, bool),
+    )

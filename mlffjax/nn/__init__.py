@@ -1,0 +1,1 @@
+"""Building blocks of the architectures: arrays in, arrays out."""

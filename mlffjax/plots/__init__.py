@@ -1,0 +1,1 @@
+"""Figures: one function each, given numbers and a path."""

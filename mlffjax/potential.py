@@ -1,0 +1,266 @@
+"""A trained force field: architecture, parameters and energy baseline, as pure functions."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors
+from mlffjax.models import Architecture
+from mlffjax.models.base import AtomwiseOutput
+from mlffjax.nn.scatter import masked, sum_over_graph
+from mlffjax.types import AtomScalars, Energies, Forces, Params, Stresses
+
+
+@struct.dataclass
+class Prediction:
+    """Energies, forces and stresses of a batch.
+
+    Attributes:
+      energy: interaction energy ``[graphs]`` in eV: the total energy without the element
+        baseline. It keeps the digits that a total energy of -10^4 eV loses in float32.
+      baseline: sum of the element energies E0 ``[graphs]`` in eV; ``energy + baseline`` is the
+        total energy (in float64: :meth:`Potential.baseline_energy`).
+      node_energy: share of each atom in ``energy`` ``[atoms]`` in eV.
+      forces: ``[atoms, 3]`` in eV/Angstrom.
+      virial: derivative of the energy by the symmetric strain ``[graphs, 3, 3]`` in eV.
+      stress: ``virial / volume`` ``[graphs, 3, 3]`` in eV/Angstrom^3, tension positive;
+        NaN where the cell has no volume.
+    """
+
+    energy: Energies
+    baseline: Energies
+    node_energy: AtomScalars
+    forces: Forces | None = None
+    virial: Stresses | None = None
+    stress: Stresses | None = None
+
+
+@struct.dataclass
+class Potential:
+    """A force field as a frozen pytree; the methods are pure and can be compiled.
+
+    ``jax.jit(Potential.energy_forces)(potential, graph)`` compiles once a graph size.
+
+    Attributes:
+      params: parameters of the architecture.
+      module: the architecture (static).
+      elements: atomic numbers the species index runs over, ascending (static).
+      baseline: energy E0 of each element in eV, in double precision (static).
+      scale: factor from the network's output to eV (static).
+      shift: energy in eV added to each atom of each element, besides E0; part of the
+        interaction energy (static).
+      metadata: provenance as a JSON text: data statistics, versions, metrics (static).
+    """
+
+    params: Params
+    module: Architecture = struct.field(pytree_node=False)
+    elements: tuple[int, ...] = struct.field(pytree_node=False)
+    baseline: tuple[float, ...] = struct.field(pytree_node=False)
+    scale: float = struct.field(pytree_node=False, default=1.0)
+    shift: tuple[float, ...] | None = struct.field(pytree_node=False, default=None)
+    metadata: str = struct.field(pytree_node=False, default="{}")
+
+    @classmethod
+    def init(
+        cls,
+        module: Architecture,
+        elements: Sequence[int],
+        key: Array,
+        *,
+        baseline: Sequence[float] | None = None,
+        scale: float = 1.0,
+        shift: Sequence[float] | None = None,
+        dtype: Any = jnp.float32,
+    ) -> "Potential":
+        """A potential with random parameters.
+
+        Args:
+          module: the architecture; its ``num_elements`` is set to the number of elements.
+          elements: atomic numbers, any order.
+          key: random key of the initialisation.
+          baseline: E0 of each of ``elements`` in eV; zero by default.
+          scale: factor from the network's output to eV.
+          shift: energy of each of ``elements`` added to the network's, in eV.
+          dtype: of the parameters.
+
+        Raises:
+          ValueError: lengths differ, or an element is named twice.
+        """
+        order = np.argsort(elements)
+        if len(set(elements)) != len(elements) or not len(elements):
+            raise ValueError(f"got the elements {list(elements)}; expected distinct atomic numbers")
+        for what, values in (("baseline", baseline), ("shift", shift)):
+            if values is not None and len(values) != len(elements):
+                raise ValueError(
+                    f"got {len(values)} {what} energies for {len(elements)} elements; expected "
+                    "one each"
+                )
+        zeros = np.zeros(len(elements))
+        pick = lambda values: tuple(float(values[k]) for k in order)  # noqa: E731
+        module = module.clone(num_elements=len(elements))
+        params = module.init(key, _smallest_graph(dtype))
+        params = jax.tree.map(lambda x: x.astype(dtype) if _is_float(x) else x, params)
+        return cls(
+            params=params,
+            module=module,
+            elements=tuple(int(elements[k]) for k in order),
+            baseline=pick(zeros if baseline is None else baseline),
+            scale=float(scale),
+            shift=None if shift is None else pick(shift),
+        )
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff radius of the edges in Angstrom."""
+        return self.module.cutoff
+
+    @property
+    def dtype(self) -> Any:
+        """dtype of the parameters; graphs should have the same."""
+        return next(x.dtype for x in jax.tree.leaves(self.params) if _is_float(x))
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(x.size for x in jax.tree.leaves(self.params))
+
+    def astype(self, dtype: Any) -> "Potential":
+        """The same potential with parameters of another dtype."""
+        cast = lambda x: jnp.asarray(x, dtype) if _is_float(x) else x  # noqa: E731
+        return self.replace(params=jax.tree.map(cast, self.params))
+
+    def check_elements(self, numbers: Int[np.ndarray, "atoms"]) -> None:
+        """Host check that every atomic number is known.
+
+        Raises:
+          ValueError: an element the potential was not trained on.
+        """
+        unknown = sorted(set(np.unique(numbers).tolist()) - set(self.elements))
+        if unknown:
+            raise ValueError(
+                f"got the atomic numbers {unknown}, which this potential was not trained on; "
+                f"expected only {list(self.elements)}; train with data that has them"
+            )
+
+    def baseline_energy(self, numbers: Int[np.ndarray, "atoms"]) -> float:
+        """Sum of the element energies E0 in eV, on the host in double precision."""
+        self.check_elements(numbers)
+        return float(np.asarray(self.baseline)[np.searchsorted(self.elements, numbers)].sum())
+
+    def energy(self, graph: AtomGraph) -> Prediction:
+        """Energies of a batch, without forces."""
+        return self._prediction(graph, self._atomwise(edge_vectors(graph), graph))
+
+    def energy_forces(self, graph: AtomGraph) -> Prediction:
+        """Energies and forces of a batch, by one reverse pass through the edge vectors."""
+        return self._differentiate(graph, with_stress=False)
+
+    def energy_forces_stress(self, graph: AtomGraph) -> Prediction:
+        """Energies, forces and stresses of a batch, by one reverse pass."""
+        return self._differentiate(graph, with_stress=True)
+
+    def _atomwise(self, vectors: Float[Array, "edges 3"], graph: AtomGraph) -> AtomwiseOutput:
+        table = np.zeros(max(self.elements) + 1, np.int32)
+        table[list(self.elements)] = np.arange(len(self.elements))
+        view = EdgeGraph(
+            vectors=vectors,
+            species=jnp.asarray(table)[jnp.where(graph.node_mask, graph.numbers, 0)],
+            numbers=graph.numbers,
+            graph_index=graph.graph_index,
+            senders=graph.senders,
+            receivers=graph.receivers,
+            node_mask=graph.node_mask,
+            edge_mask=graph.edge_mask,
+            graph_mask=graph.graph_mask,
+        )
+        output = self.module.apply(self.params, view)
+        energy = self.scale * output.energy
+        if self.shift is not None:
+            energy = energy + jnp.asarray(np.asarray(self.shift), energy.dtype)[view.species]
+        forces = None if output.forces is None else self.scale * output.forces
+        return output.replace(
+            energy=masked(energy, graph.node_mask),
+            forces=None if forces is None else masked(forces, graph.node_mask),
+        )
+
+    def _prediction(self, graph: AtomGraph, output: AtomwiseOutput) -> Prediction:
+        table = np.zeros(max(self.elements) + 1)
+        table[list(self.elements)] = self.baseline
+        numbers = jnp.where(graph.node_mask, graph.numbers, 0)
+        baseline = jnp.asarray(table, output.energy.dtype)[numbers]
+        return Prediction(
+            energy=sum_over_graph(output.energy, graph),
+            baseline=sum_over_graph(baseline, graph),
+            node_energy=output.energy,
+            forces=output.forces,
+        )
+
+    def _differentiate(self, graph: AtomGraph, *, with_stress: bool) -> Prediction:
+        vectors = edge_vectors(graph)
+        if self.module.direct_forces and not with_stress:
+            return self._prediction(graph, self._atomwise(vectors, graph))
+
+        def total(v: Float[Array, "edges 3"]) -> tuple[Array, AtomwiseOutput]:
+            output = self._atomwise(v, graph)
+            return output.energy.sum(), output
+
+        gradient, output = jax.grad(total, has_aux=True)(vectors)
+        gradient = masked(gradient, graph.edge_mask)
+        prediction = self._prediction(graph, output)
+        if not self.module.direct_forces:
+            prediction = prediction.replace(forces=_forces(gradient, graph))
+        if with_stress:
+            virial = _virial(gradient, vectors, graph)
+            prediction = prediction.replace(virial=virial, stress=_stress(virial, graph.cell))
+        return prediction
+
+
+def _forces(gradient: Float[Array, "edges 3"], graph: AtomGraph) -> Forces:
+    """``F_k = -dE/dr_k``; an edge vector rises with its sender and falls with its receiver."""
+    count = graph.positions.shape[0]
+    at_receiver = jax.ops.segment_sum(gradient, graph.receivers, count, indices_are_sorted=True)
+    at_sender = jax.ops.segment_sum(gradient, graph.senders, count)
+    return at_receiver - at_sender
+
+
+def _virial(
+    gradient: Float[Array, "edges 3"], vectors: Float[Array, "edges 3"], graph: AtomGraph
+) -> Stresses:
+    """Derivative by the symmetric strain: ``sum_e sym(r_e (x) dE/dr_e)``."""
+    outer = gradient[:, :, None] * masked(vectors, graph.edge_mask)[:, None, :]
+    graph_of_edge = graph.graph_index[graph.receivers]
+    virial = jax.ops.segment_sum(
+        outer, graph_of_edge, graph.graph_mask.shape[0], indices_are_sorted=True
+    )
+    return 0.5 * (virial + jnp.swapaxes(virial, 1, 2))
+
+
+def _stress(virial: Stresses, cell: Float[Array, "graphs 3 3"]) -> Stresses:
+    volume = jnp.abs(jnp.sum(cell[:, 0] * jnp.cross(cell[:, 1], cell[:, 2]), axis=-1))
+    flat = (volume <= 0)[:, None, None]
+    safe = jnp.where(flat, 1, volume[:, None, None])
+    return jnp.where(flat, jnp.nan, virial / safe)
+
+
+def _is_float(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+def _smallest_graph(dtype: Any) -> EdgeGraph:
+    """Two atoms and their two edges: enough to initialise any architecture."""
+    return EdgeGraph(
+        vectors=jnp.array([[1.0, 0.2, 0.1], [-1.0, -0.2, -0.1]], dtype),
+        species=jnp.zeros(2, jnp.int32),
+        numbers=jnp.ones(2, jnp.int32),
+        graph_index=jnp.zeros(2, jnp.int32),
+        senders=jnp.array([1, 0], jnp.int32),
+        receivers=jnp.array([0, 1], jnp.int32),
+        node_mask=jnp.ones(2, bool),
+        edge_mask=jnp.ones(2, bool),
+        graph_mask=jnp.ones(1, bool),
+    )

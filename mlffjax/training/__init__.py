@@ -1,0 +1,1 @@
+"""Force matching: loss, optimizer, the training loop and its state."""
