@@ -1,1 +1,13 @@
-"""Figures: one function each, given numbers and a path."""
+"""Figures: numbers and a path in, a PNG out."""
+
+from mlffjax.plots.distributions import bond_lengths as bond_lengths
+from mlffjax.plots.distributions import radial_distribution as radial_distribution
+from mlffjax.plots.dynamics import energy_drift as energy_drift
+from mlffjax.plots.dynamics import temperature as temperature
+from mlffjax.plots.html import Picture as Picture
+from mlffjax.plots.html import Row as Row
+from mlffjax.plots.html import write_report as write_report
+from mlffjax.plots.learning import learning_curve as learning_curve
+from mlffjax.plots.parity import energy_parity as energy_parity
+from mlffjax.plots.parity import force_parity as force_parity
+from mlffjax.plots.structure import structure as structure
