@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import ase
@@ -177,13 +178,10 @@ def check(folder: Path, count: int, step: float = 1e-3) -> None:
 
 def collect(folder: Path, out: Path) -> None:
     """Write isolated atoms and all labelled frames as one extended XYZ file."""
-    import pyscf
-    import tblite
-
     settings = (
-        f"{XC}/{BASIS} density-fitted RKS, PySCF {pyscf.__version__}, grid level {GRID_LEVEL} "
+        f"{XC}/{BASIS} density-fitted RKS, PySCF {version('pyscf')}, grid level {GRID_LEVEL} "
         f"with grid response, conv_tol {CONV_TOL:g}; sampled at {TEMPERATURE:g} K with GFN2-xTB, "
-        f"tblite {tblite.__version__}, ASE {ase.__version__}, Python {platform.python_version()}"
+        f"tblite {version('tblite')}, ASE {version('ase')}, Python {platform.python_version()}"
     )
     result = []
     for symbol, spin in ISOLATED_SPIN.items():
