@@ -1,0 +1,120 @@
+"""Frames from ASE: extended XYZ, every format of ``ase.io``, and ``ase.db`` databases."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ase
+import ase.db
+import ase.io
+import numpy as np
+
+from mlffjax.config.data import READ_DEFAULTS, ReadSettings
+from mlffjax.data import keys
+from mlffjax.data.checks import RawFrame, UnitFactors, make_frame
+from mlffjax.data.extxyz import iterate_extxyz
+from mlffjax.data.frames import Frame
+
+DATABASES = (".db",)
+
+
+def read_ase(path: Path, settings: ReadSettings) -> list[Frame]:
+    """Read what ASE reads, labels from calculator results, info and arrays.
+
+    Raises:
+      ValueError: the file cannot be read, or a frame is wrong (the message names it).
+    """
+    if path.suffix in (".xyz", ".extxyz"):
+        images = iterate_extxyz(path)
+    elif path.suffix in DATABASES:
+        images = _iterate_database(path)
+    else:
+        images = _iterate_any(path)
+    return frames_from_atoms(images, settings, source=path.name)
+
+
+def frames_from_atoms(
+    images: Iterator[ase.Atoms] | list[ase.Atoms],
+    settings: ReadSettings = READ_DEFAULTS,
+    source: str = "atoms",
+) -> list[Frame]:
+    """Frames from ASE's atoms with their labels.
+
+    Args:
+      images: structures; labels in calculator results, ``info`` or ``arrays``.
+      settings: names and units.
+      source: begins the name of each frame.
+
+    Raises:
+      ValueError: labels under ambiguous names, or a wrong frame (the message names it).
+    """
+    images = list(images)
+    records = [_record(atoms) for atoms in images]
+
+    def name(what: str, order: tuple[str, ...]) -> str | None:
+        return keys.choose_key(what, getattr(settings.keys, what), order, records, source)
+
+    energy = name("energy", keys.ENERGY_KEYS)
+    forces = name("forces", keys.FORCES_KEYS)
+    group = name("group", keys.GROUP_KEYS)
+    stress = None if settings.keys.virial else name("stress", keys.STRESS_KEYS)
+    virial = None if stress else name("virial", keys.VIRIAL_KEYS)
+    factors = UnitFactors.of(settings.units)
+    frames = []
+    for index, (atoms, record) in enumerate(zip(images, records, strict=True)):
+        raw = RawFrame(
+            name=f"{source}#{index}",
+            numbers=atoms.numbers,
+            positions=atoms.positions,
+            cell=atoms.cell.array,
+            pbc=atoms.pbc,
+            energy=record.get(energy),
+            forces=record.get(forces),
+            stress=record.get(stress),
+            virial=record.get(virial),
+            group=str(record.get(group, "")),
+        )
+        frames.append(make_frame(raw, factors))
+    return frames
+
+
+def _record(atoms: ase.Atoms) -> Mapping[str, Any]:
+    results = {} if atoms.calc is None else atoms.calc.results
+    structure = ("numbers", "positions")
+    arrays = {k: v for k, v in atoms.arrays.items() if k not in structure}
+    return {k: v for k, v in {**arrays, **atoms.info, **results}.items() if v is not None}
+
+
+def _iterate_database(path: Path) -> Iterator[ase.Atoms]:
+    try:
+        with ase.db.connect(path) as database:
+            for row in database.select():
+                atoms = row.toatoms()
+                atoms.info.update(row.key_value_pairs)
+                atoms.info.update(row.data)
+                yield atoms
+    except Exception as error:  # the back ends of ase.db raise their own errors
+        raise _unreadable(path, error) from None
+
+
+def _iterate_any(path: Path) -> Iterator[ase.Atoms]:
+    try:
+        # Formats with one structure and trajectories alike answer to the index ":".
+        yield from ase.io.iread(path, index=":")
+    except Exception as error:  # each format of ase.io raises its own errors
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(
+        f"{path.name}: got a file that ASE cannot read ({text}); expected a format of ase.io; "
+        "check that it is complete and that its suffix names its format"
+    )
+
+
+def atoms_from_frame(frame: Frame) -> ase.Atoms:
+    """ASE's atoms of a frame, without labels."""
+    return ase.Atoms(
+        numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=np.array(frame.pbc)
+    )

@@ -1,0 +1,68 @@
+"""One function for every file of frames."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlffjax.config.data import READ_DEFAULTS, ReadSettings, UnitSettings
+from mlffjax.data.ase_frames import read_ase
+from mlffjax.data.builtin import is_builtin, load_builtin
+from mlffjax.data.checks import check_labels
+from mlffjax.data.frames import Frame
+from mlffjax.data.hdf5 import Hdf5Frames
+from mlffjax.data.npz import read_npz
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS) -> Sequence[Frame]:
+    """Read labelled structures; the suffix tells the format.
+
+    ``.npz`` (:mod:`mlffjax.data.npz`), ``.h5`` and ``.hdf5`` (:mod:`mlffjax.data.hdf5`, read
+    lazily), anything else by ASE (:mod:`mlffjax.data.ase_frames`): extended XYZ, ``.db``,
+    trajectories, OUTCAR, ... ``builtin:NAME`` is a set that comes with the package.
+
+    Args:
+      path: the file.
+      settings: names of labels, units, and which labels must be there.
+
+    Returns:
+      At least one frame, in eV and Angstrom, float64. All are checked, except in an HDF5
+      file, whose frames are checked when they are read.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is empty or cut off, a frame is wrong, or a label is missing; the
+        message names the frame.
+    """
+    if is_builtin(path):
+        frames: Sequence[Frame] = load_builtin(str(path).removeprefix("builtin:"))
+    else:
+        frames = _read_file(Path(path), settings)
+    if not len(frames):
+        raise ValueError(
+            f"{Path(path).name}: got no frames; expected at least one; check how the file was made"
+        )
+    if not isinstance(frames, Hdf5Frames):
+        for frame in frames:
+            check_labels(frame, settings.require)
+    return frames
+
+
+def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
+    if not path.is_file():
+        raise FileNotFoundError(f"got no file {path}; expected a file of frames; check the path")
+    if not path.stat().st_size:
+        raise ValueError(
+            f"{path.name}: got an empty file; expected frames; check how the file was made"
+        )
+    if path.suffix == ".npz":
+        return read_npz(path, settings)
+    if path.suffix in HDF5_SUFFIXES:
+        if settings.units != UnitSettings():
+            raise ValueError(
+                f"{path.name}: got units for an HDF5 file, which is always in eV and Angstrom; "
+                "expected none; remove the units section"
+            )
+        return Hdf5Frames(path)
+    return read_ase(path, settings)
