@@ -6,11 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop import so3krates
+from mlffjax.interop import leignn, so3krates
 from mlffjax.potential import Potential
 
 #: Readers by the name in ``config["model"]``.
 READERS: Mapping[str, Callable[..., Potential]] = {
+    "leignn": leignn.read,
     "so3krates": so3krates.read,
 }
 

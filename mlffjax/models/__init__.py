@@ -6,10 +6,12 @@ from typing import Any
 
 from mlffjax.models.base import Architecture as Architecture
 from mlffjax.models.base import AtomwiseOutput as AtomwiseOutput
+from mlffjax.models.leignn import LEIGNN as LEIGNN
 from mlffjax.models.schnet import SchNet as SchNet
 from mlffjax.models.so3krates import SO3krates as SO3krates
 
 ARCHITECTURES: Mapping[str, type[Architecture]] = {
+    "leignn": LEIGNN,
     "schnet": SchNet,
     "so3krates": SO3krates,
 }
