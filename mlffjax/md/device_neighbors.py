@@ -1,0 +1,360 @@
+"""Neighbour lists that are remade on the device, inside a compiled simulation.
+
+A list has two levels. *Candidates* are all pairs within the cutoff plus a skin; they stay valid
+until an atom has moved half the skin. *Edges* are the candidates within the cutoff at the
+present positions, picked anew at every evaluation, so that a model never works on pairs that
+the skin alone brought in and results do not depend on the skin.
+
+Minimum image is exact for all pairs within a radius ``r`` if every height of the periodic cell
+is more than ``2 r``: a vector shorter than ``r`` has fractional components below one half. A
+smaller or strongly skewed cell is therefore replicated, the fewest times that make this hold;
+receivers are the atoms of the first copy and senders are mapped back with their translation.
+
+Candidates come from all pairs where those are few, and from the cell lists of JAX-MD
+(``partition.neighbor_list``) for large systems.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mlffjax.graph import AtomGraph, bucket
+from mlffjax.md.cell_lists import CellLists, cell_lists
+from mlffjax.neighbors import complete_cell, neighbor_list
+from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions, Species
+
+#: Pairs up to which all of them are looked at; above, cell lists are cheaper (measured on a
+#: CPU: 4 million pairs take about as long as the cell lists of 2000 atoms).
+MAX_ALL_PAIRS = 4_000_000
+#: Room for more candidates and edges than the first frame has.
+MARGIN = 1.15
+
+
+@dataclass(frozen=True)
+class NeighborPlan:
+    """What is static about a neighbour list; a new plan is a new compilation.
+
+    Attributes:
+      cutoff: in Angstrom.
+      skin: in Angstrom.
+      pbc: periodic directions.
+      replicas: copies of the cell along each lattice vector.
+      candidates: room for pairs within cutoff plus skin.
+      edges: room for pairs within the cutoff.
+      cells: the cell lists of a large system; ``None`` for all pairs.
+    """
+
+    cutoff: float
+    skin: float
+    pbc: tuple[bool, bool, bool]
+    replicas: tuple[int, int, int]
+    candidates: int
+    edges: int
+    cells: CellLists | None = None
+
+
+@struct.dataclass
+class Neighbors:
+    """A neighbour list on the device.
+
+    Attributes:
+      senders, receivers: candidates ``[candidates]``, sorted by receiver.
+      shifts: lattice translation of the sender ``[candidates, 3]``, for positions as they are
+        (not wrapped into the cell).
+      mask: true for real candidates ``[candidates]``.
+      reference: positions at which the candidates were made ``[atoms, 3]`` in Angstrom.
+      box: lattice vectors as rows ``[3, 3]``, complete in directions that are not periodic.
+      rebuilds: how often the candidates were made.
+      candidates_needed: the most candidates there have been.
+      edges_needed: the most edges there have been.
+      cells_overflow: a cell of the cell lists was too full, or the cell shrank below the
+        plan's replicas.
+      cells: arrays of the cell lists; ``None`` for all pairs.
+    """
+
+    senders: Int[Array, "candidates"]
+    receivers: Int[Array, "candidates"]
+    shifts: Int[Array, "candidates 3"]
+    mask: Bool[Array, "candidates"]
+    reference: Positions
+    box: Float[Array, "3 3"]
+    rebuilds: Int[Array, ""]
+    candidates_needed: Int[Array, ""]
+    edges_needed: Int[Array, ""]
+    cells_overflow: Bool[Array, ""]
+    cells: Any = None
+
+    def overflow(self, plan: NeighborPlan) -> Bool[Array, ""]:
+        """Whether a pair was ever left out for want of room; results are then void."""
+        return (
+            (self.candidates_needed > plan.candidates)
+            | (self.edges_needed > plan.edges)
+            | self.cells_overflow
+        )
+
+
+def replicas_needed(box: HostCell, pbc: HostPbc, radius: float) -> tuple[int, int, int]:
+    """Copies of the cell along each lattice vector that make minimum image exact.
+
+    Args:
+      box: complete lattice vectors as rows ``[3, 3]`` in Angstrom.
+      pbc: periodic directions ``[3]``.
+      radius: longest pair in Angstrom.
+    """
+    heights = 1 / np.linalg.norm(np.linalg.inv(np.asarray(box, np.float64)), axis=0)
+    # One part in 10^4 more, so that rounding to float32 cannot matter.
+    counts = [
+        math.ceil(2.0002 * radius / h) if periodic else 1
+        for h, periodic in zip(heights, np.asarray(pbc, bool), strict=True)
+    ]
+    return (counts[0], counts[1], counts[2])
+
+
+def plan_neighbors(
+    positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: float, skin: float
+) -> NeighborPlan:
+    """Sizes for the neighbour lists of a system, from its present positions.
+
+    Args:
+      positions: ``[atoms, 3]`` in Angstrom.
+      cell: lattice vectors as rows, in Angstrom; zeros for a molecule.
+      pbc: periodic directions ``[3]``.
+      cutoff: in Angstrom.
+      skin: in Angstrom.
+
+    Raises:
+      ValueError: as :func:`mlffjax.neighbors.neighbor_list`.
+    """
+    box = complete_cell(np.asarray(cell, np.float64), np.asarray(pbc, bool))
+    replicas = replicas_needed(box, pbc, cutoff + skin)
+    counts = [len(neighbor_list(positions, cell, pbc, r).senders) for r in (cutoff + skin, cutoff)]
+    periodic = tuple(bool(p) for p in pbc)
+    plan = NeighborPlan(cutoff, skin, (periodic[0], periodic[1], periodic[2]), replicas, 0, 0)
+    plan = _with_room(plan, len(positions), counts[0], counts[1])
+    if len(positions) ** 2 * math.prod(replicas) <= MAX_ALL_PAIRS:
+        return plan
+    return replace(plan, cells=cell_lists(positions, box, plan.pbc, replicas, cutoff + skin))
+
+
+def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) -> NeighborPlan:
+    """The plan with more room, after an overflow.
+
+    Args:
+      plan: whose room did not suffice.
+      neighbors: the list that overflowed.
+      positions: where to start again ``[atoms, 3]`` in Angstrom.
+    """
+    candidates = max(plan.candidates, int(neighbors.candidates_needed))
+    edges = max(plan.edges, int(neighbors.edges_needed))
+    box = np.asarray(neighbors.box, np.float64)
+    radius = plan.cutoff + plan.skin
+    larger = replace(
+        _with_room(plan, len(positions), candidates, edges),
+        replicas=replicas_needed(box, np.asarray(plan.pbc), radius),
+    )
+    if plan.cells is None:
+        return larger
+    room = 2 * plan.cells.margin if bool(neighbors.cells_overflow) else plan.cells.margin
+    cells = cell_lists(positions, box, plan.pbc, larger.replicas, radius, room)
+    return replace(larger, cells=cells)
+
+
+def allocate(plan: NeighborPlan, positions: Positions, box: Float[Array, "3 3"]) -> Neighbors:
+    """The list of a plan at ``positions`` ``[atoms, 3]``; can be compiled.
+
+    Args:
+      plan: sizes.
+      positions: in Angstrom, not necessarily inside the cell.
+      box: complete lattice vectors as rows, in Angstrom.
+    """
+    zero = jnp.zeros((), jnp.int32)
+    empty = Neighbors(
+        senders=jnp.zeros(plan.candidates, jnp.int32),
+        receivers=jnp.zeros(plan.candidates, jnp.int32),
+        shifts=jnp.zeros((plan.candidates, 3), jnp.int32),
+        mask=jnp.zeros(plan.candidates, bool),
+        reference=positions,
+        box=box,
+        rebuilds=zero,
+        candidates_needed=zero,
+        edges_needed=zero,
+        cells_overflow=jnp.zeros((), bool),
+    )
+    return _rebuild(plan, positions, empty)
+
+
+def update(plan: NeighborPlan, neighbors: Neighbors, positions: Positions) -> Neighbors:
+    """The list, remade where an atom has moved half the skin; can be compiled.
+
+    Args:
+      plan: sizes.
+      neighbors: the list so far.
+      positions: ``[atoms, 3]`` in Angstrom.
+    """
+    if plan.skin == 0:
+        return _rebuild(plan, positions, neighbors)
+    moved = jnp.sum((positions - neighbors.reference) ** 2, axis=-1)
+    return jax.lax.cond(
+        jnp.any(moved > (plan.skin / 2) ** 2),
+        lambda: _rebuild(plan, positions, neighbors),
+        lambda: neighbors,
+    )
+
+
+def current_graph(
+    plan: NeighborPlan,
+    neighbors: Neighbors,
+    numbers: Species,
+    positions: Positions,
+    cell: Float[Array, "3 3"],
+) -> tuple[AtomGraph, Neighbors]:
+    """The graph of the pairs within the cutoff now, and the list with its counts.
+
+    Args:
+      plan: sizes.
+      neighbors: an up-to-date list, see :func:`update`.
+      numbers: atomic numbers ``[atoms]``.
+      positions: ``[atoms, 3]`` in Angstrom.
+      cell: lattice vectors as rows, in Angstrom; zeros for a molecule.
+    """
+    count = positions.shape[0]
+    vectors = (
+        positions[neighbors.senders]
+        - positions[neighbors.receivers]
+        + neighbors.shifts.astype(positions.dtype) @ neighbors.box
+    )
+    near = neighbors.mask & (jnp.sum(vectors**2, axis=-1) < plan.cutoff**2)
+    senders, receivers, shifts, mask = (
+        neighbors.senders,
+        neighbors.receivers,
+        neighbors.shifts,
+        near,
+    )
+    if plan.edges < plan.candidates:
+        index, mask, needed = first_true(near, plan.edges)
+        senders = jnp.where(mask, senders[index], count - 1)
+        receivers = jnp.where(mask, receivers[index], count - 1)
+        shifts = jnp.where(mask[:, None], shifts[index], 0)
+        neighbors = neighbors.replace(edges_needed=jnp.maximum(neighbors.edges_needed, needed))
+    graph = AtomGraph(
+        numbers=numbers,
+        positions=positions,
+        cell=cell[None],
+        graph_index=jnp.zeros(count, jnp.int32),
+        senders=senders,
+        receivers=receivers,
+        shifts=shifts,
+        node_mask=jnp.ones(count, bool),
+        edge_mask=mask,
+        graph_mask=jnp.ones(1, bool),
+    )
+    return graph, neighbors
+
+
+def first_true(
+    mask: Bool[Array, "n"], size: int
+) -> tuple[Int[Array, "size"], Bool[Array, "size"], Int[Array, ""]]:
+    """Indices of the true entries in order, which of them are real, and how many there are."""
+    rank = jnp.cumsum(mask, dtype=jnp.int32)
+    slot = jnp.where(mask, rank - 1, size)
+    entries = jnp.arange(mask.shape[0], dtype=jnp.int32)
+    index = jnp.zeros(size, jnp.int32).at[slot].set(entries, mode="drop")
+    return index, jnp.arange(size) < rank[-1], rank[-1]
+
+
+def default_skin(num_atoms: int) -> float:
+    """Skin in Angstrom by the size of the system.
+
+    All pairs of a small molecule are cheaper to look through at every step than to manage.
+    """
+    return 0.0 if num_atoms <= 16 else 1.0
+
+
+def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> NeighborPlan:
+    """The plan with buckets for these counts and a margin."""
+    most = atoms * atoms * math.prod(plan.replicas)
+    room = bucket(min(math.ceil(MARGIN * candidates) + 8, most), 32)
+    inner = min(bucket(min(math.ceil(MARGIN * edges) + 8, most), 32), room)
+    # Picking the edges costs more than it saves where nearly all candidates are edges.
+    return replace(plan, candidates=room, edges=room if inner > 0.9 * room else inner)
+
+
+def _rebuild(plan: NeighborPlan, positions: Positions, old: Neighbors) -> Neighbors:
+    if plan.cells is None:
+        senders, receivers, shifts, mask, needed = _all_pairs(plan, positions, old.box)
+        overflow = jnp.zeros((), bool)
+    else:
+        senders, receivers, shifts, mask, needed, overflow = plan.cells.pairs(
+            positions, old.box, plan.candidates
+        )
+    last = positions.shape[0] - 1
+    return old.replace(
+        senders=jnp.where(mask, senders, last),
+        receivers=jnp.where(mask, receivers, last),
+        shifts=jnp.where(mask[:, None], shifts, 0),
+        mask=mask,
+        reference=positions,
+        rebuilds=old.rebuilds + 1,
+        candidates_needed=jnp.maximum(old.candidates_needed, needed),
+        cells_overflow=old.cells_overflow | overflow | ~_minimum_image_holds(plan, old.box),
+    )
+
+
+def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[Array, ""]:
+    heights = 1 / jnp.linalg.norm(jnp.linalg.inv(box), axis=0)
+    enough = heights * jnp.asarray(plan.replicas, box.dtype) > 2 * (plan.cutoff + plan.skin)
+    return jnp.all(enough | ~jnp.asarray(plan.pbc))
+
+
+def _all_pairs(
+    plan: NeighborPlan, positions: Positions, box: Float[Array, "3 3"]
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Candidates from every pair of an atom and a copy of an atom, by minimum image."""
+    count = positions.shape[0]
+    copies = np.stack(np.meshgrid(*map(np.arange, plan.replicas), indexing="ij"), -1).reshape(-1, 3)
+    supercell = box * jnp.asarray(plan.replicas, box.dtype)[:, None]
+    offsets = jnp.asarray(copies, box.dtype) @ box
+    vectors = positions[None, :, None] - positions[:, None, None] + offsets[None, None]
+    wraps = -jnp.round(vectors @ jnp.linalg.inv(supercell))
+    wraps = jnp.where(jnp.asarray(plan.pbc), wraps, 0)
+    distances2 = jnp.sum((vectors + wraps @ supercell) ** 2, axis=-1)
+    shifts = jnp.asarray(copies, jnp.int32) + wraps.astype(jnp.int32) * jnp.asarray(
+        plan.replicas, jnp.int32
+    )
+    itself = jnp.eye(count, dtype=bool)[:, :, None] & jnp.all(shifts == 0, axis=-1)
+    near = (distances2 < (plan.cutoff + plan.skin) ** 2) & ~itself
+    index, mask, needed = first_true(near.reshape(-1), plan.candidates)
+    pair = index // len(copies)
+    return pair % count, pair // count, shifts.reshape(-1, 3)[index], mask, needed
+
+
+def graph_on_host(
+    plan: NeighborPlan,
+    numbers: HostNumbers,
+    positions: HostVectors,
+    cell: HostCell,
+    dtype: Any = np.float64,
+) -> AtomGraph:
+    """The graph of one structure by the device's list, for comparison with the host's.
+
+    Raises:
+      ValueError: the plan has too little room.
+    """
+    box = complete_cell(np.asarray(cell, np.float64), np.asarray(plan.pbc))
+    placed = jnp.asarray(positions, dtype)
+    neighbors = allocate(plan, placed, jnp.asarray(box, dtype))
+    graph, neighbors = current_graph(
+        plan, neighbors, jnp.asarray(numbers, jnp.int32), placed, jnp.asarray(cell, dtype)
+    )
+    if bool(neighbors.overflow(plan)):
+        raise ValueError(
+            f"got {int(neighbors.candidates_needed)} pairs; expected at most {plan.candidates}; "
+            "make a new plan"
+        )
+    return graph

@@ -1,0 +1,100 @@
+"""Initial velocities: Maxwell-Boltzmann, without drift and rotation; degrees of freedom."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlffjax.types import AtomScalars, HostPbc, HostVectors, Positions
+from mlffjax.units import AMU_ANGSTROM2_PER_FS2, BOLTZMANN
+
+#: Time unit of eV, Angstrom and amu in fs: sqrt(amu Angstrom^2 / eV), about 10.18 fs.
+TIME_UNIT_FS = AMU_ANGSTROM2_PER_FS2**0.5
+
+
+def maxwell_boltzmann(
+    key: Array, masses: AtomScalars, temperature: float
+) -> Float[Array, "atoms 3"]:
+    """Momenta ``[atoms, 3]`` in sqrt(amu eV) drawn at a temperature.
+
+    Args:
+      key: random key.
+      masses: in amu ``[atoms]``; their dtype is that of the result.
+      temperature: in kelvin.
+    """
+    width = jnp.sqrt(masses * jnp.asarray(BOLTZMANN * temperature, masses.dtype))
+    return width[:, None] * jax.random.normal(key, (*masses.shape, 3), masses.dtype)
+
+
+def remove_drift(momenta: Float[Array, "atoms 3"], masses: AtomScalars) -> Array:
+    """Momenta ``[atoms, 3]`` less the motion of the centre of mass."""
+    return momenta - masses[:, None] * momenta.sum(0) / masses.sum()
+
+
+def remove_rotation(
+    momenta: Float[Array, "atoms 3"], masses: AtomScalars, positions: Positions
+) -> Array:
+    """Momenta ``[atoms, 3]`` less the rigid rotation that carries the angular momentum.
+
+    Args:
+      momenta: in any unit, without drift.
+      masses: in amu ``[atoms]``.
+      positions: ``[atoms, 3]`` in Angstrom.
+    """
+    centre = (masses[:, None] * positions).sum(0) / masses.sum()
+    arms = positions - centre
+    inertia = _inertia(arms, masses)
+    angular = jnp.cross(arms, momenta).sum(0)
+    # The pseudo-inverse leaves out the axis of a linear molecule, which has no inertia.
+    omega = jnp.linalg.pinv(inertia, rtol=1e-5, hermitian=True) @ angular
+    return momenta - masses[:, None] * jnp.cross(omega[None], arms)
+
+
+def degrees_of_freedom(
+    positions: HostVectors,
+    masses: Float[np.ndarray, "atoms"],
+    pbc: HostPbc,
+    *,
+    without_drift: bool,
+    without_rotation: bool,
+) -> int:
+    """Momenta that can vary: ``3 N`` less those that stay zero.
+
+    A dynamics that conserves total momentum keeps a removed drift removed (3), and, in a frame
+    without periodic directions, a removed rotation (3, or 2 for a linear molecule).
+
+    Args:
+      positions: ``[atoms, 3]`` in Angstrom.
+      masses: in amu ``[atoms]``.
+      pbc: periodic directions ``[3]``.
+      without_drift: the centre of mass is at rest for good.
+      without_rotation: the angular momentum is zero for good, unless periodic.
+    """
+    count = len(positions)
+    dof = 3 * count
+    if count == 1 or not without_drift:
+        return dof
+    dof -= 3
+    if without_rotation and not np.asarray(pbc, bool).any():
+        weights = np.asarray(masses, np.float64)
+        arms = positions - (weights[:, None] * positions).sum(0) / weights.sum()
+        inertia = np.asarray(_inertia(np.asarray(arms, np.float64), weights))
+        moments = np.linalg.eigvalsh(inertia)
+        dof -= int((moments > 1e-5 * moments[-1]).sum())
+    return max(dof, 1)
+
+
+def kinetic_energy(momenta: Float[Array, "atoms 3"], masses: AtomScalars) -> Float[Array, ""]:
+    """Kinetic energy in eV from momenta ``[atoms, 3]`` in sqrt(amu eV) and masses in amu."""
+    return 0.5 * jnp.sum(momenta**2 / masses.reshape(-1, 1))
+
+
+def temperature(kinetic: Float[Array, "..."], dof: int) -> Float[Array, "..."]:
+    """Temperature in kelvin of a kinetic energy in eV with ``dof`` degrees of freedom."""
+    return 2 * kinetic / (dof * BOLTZMANN)
+
+
+def _inertia(arms, masses):
+    square = (masses * (arms**2).sum(-1)).sum()
+    outer = (masses[:, None, None] * arms[:, :, None] * arms[:, None, :]).sum(0)
+    return square * np.eye(3, dtype=arms.dtype) - outer
