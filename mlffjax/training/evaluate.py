@@ -1,0 +1,74 @@
+"""Predictions and errors of a potential on a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mlffjax.data.frames import Frame
+from mlffjax.data.loader import BatchOrder, choose_rooms, pack, room_of, take
+from mlffjax.potential import Potential
+from mlffjax.training.metrics import Metrics, MetricsAccumulator, error_sums
+from mlffjax.training.step import predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for each frame, in the order of the frames, and their errors.
+
+    Attributes:
+      metrics: errors where there are labels.
+      energy: total energies with the element baseline ``[frames]`` in eV, double precision.
+      forces: of each frame ``[atoms, 3]`` in eV/Angstrom.
+      stress: ``[frames, 3, 3]`` in eV/Angstrom^3, NaN for molecules.
+    """
+
+    metrics: Metrics
+    energy: Float[np.ndarray, "frames"]
+    forces: tuple[Float[np.ndarray, "atoms 3"], ...]
+    stress: Float[np.ndarray, "frames 3 3"]
+
+
+def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32) -> Evaluation:
+    """Predict all frames and compare with the labels they have.
+
+    Args:
+      potential: computes in its own dtype.
+      frames: with or without labels.
+      batch_size: structures in one call.
+
+    Raises:
+      ValueError: as :func:`mlffjax.data.loader.pack`.
+    """
+    baseline = dict(zip(potential.elements, potential.baseline, strict=True))
+    packed = pack(frames, potential.cutoff, baseline, np.dtype(potential.dtype))
+    rooms = choose_rooms(packed.num_atoms, packed.num_edges, batch_size)
+    order = BatchOrder(len(frames), batch_size, seed=None)
+    metrics = MetricsAccumulator(potential.elements)
+    with_stress = any(frame.pbc.all() for frame in frames)
+
+    @partial(jax.jit, static_argnames="room")
+    def program(potential, packed, row, room):
+        graph, targets = take(packed, row, room)
+        prediction = predict(potential, graph, with_stress=with_stress)
+        sums = error_sums(prediction, targets, graph, potential.elements)
+        return prediction, sums
+
+    device = jax.device_put(packed)
+    energy, forces = np.zeros(len(frames)), []
+    stress = np.full((len(frames), 3, 3), np.nan)
+    for row in order.rows(0, order.steps_per_epoch):
+        room = room_of(rooms, packed, row[None])
+        prediction, sums = jax.device_get(program(potential, device, row, room))
+        metrics.add(sums)
+        real = row[row >= 0]
+        energy[real] = prediction.energy[: len(real)]
+        if with_stress:
+            stress[real] = prediction.stress[: len(real)]
+        ends = np.cumsum(np.asarray(packed.num_atoms)[real])
+        forces.extend(np.split(prediction.forces[: ends[-1]], ends[:-1]))
+    energy += [potential.baseline_energy(frame.numbers) for frame in frames]
+    return Evaluation(metrics.result(with_loss=False), energy, tuple(forces), stress)

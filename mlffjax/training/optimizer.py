@@ -1,0 +1,110 @@
+"""Optimiser, learning rate schedule and moving average of the parameters."""
+
+import fnmatch
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from mlffjax.config.training import OptimizerSettings, ScheduleSettings
+from mlffjax.types import Params
+
+
+def parameter_paths(params: Params) -> tuple[str, ...]:
+    """Paths such as ``params/layer_0/Dense_0/kernel``, in the order of the leaves."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return tuple("/".join(str(getattr(k, "key", k)) for k in path) for path, _ in leaves)
+
+
+def decay_rates(params: Params, settings: OptimizerSettings) -> Params:
+    """Weight decay of each parameter, as a tree of numbers.
+
+    Raises:
+      ValueError: a group's pattern matches no parameter.
+    """
+    paths = parameter_paths(params)
+    for group in settings.weight_decay_groups:
+        if not fnmatch.filter(paths, group.pattern):
+            raise ValueError(
+                f"got the weight decay pattern {group.pattern!r}, which matches no parameter; "
+                f"expected a shell pattern of paths such as {', '.join(paths[:4])}"
+            )
+
+    def rate(path: str) -> float:
+        for group in settings.weight_decay_groups:
+            if fnmatch.fnmatchcase(path, group.pattern):
+                return group.value
+        return settings.weight_decay
+
+    return jax.tree.unflatten(jax.tree.structure(params), [rate(p) for p in paths])
+
+
+def make_optimizer(params: Params, settings: OptimizerSettings) -> optax.GradientTransformation:
+    """The descent direction, to be multiplied by the learning rate and subtracted.
+
+    Clipping comes first, then the decay that ``adam`` and ``amsgrad`` add to the gradient,
+    then the moments, then the decay that ``adamw`` adds to the direction.
+
+    Raises:
+      ValueError: as :func:`decay_rates`.
+    """
+    rates = decay_rates(params, settings)
+    decay = [] if not any(jax.tree.leaves(rates)) else [_add_decay(rates)]
+    moments = {
+        "adam": optax.scale_by_adam,
+        "adamw": optax.scale_by_adam,
+        "amsgrad": optax.scale_by_amsgrad,
+    }[settings.name](b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
+    clip = [] if settings.clip_norm is None else [optax.clip_by_global_norm(settings.clip_norm)]
+    if settings.name == "adamw":
+        return optax.chain(*clip, moments, *decay)
+    return optax.chain(*clip, *decay, moments)
+
+
+def _add_decay(rates: Params) -> optax.GradientTransformation:
+    def update(
+        updates: Params, state: optax.EmptyState, params: Params | None = None
+    ) -> tuple[Any, optax.EmptyState]:
+        return jax.tree.map(lambda u, p, r: u + r * p, updates, params, rates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # noqa: ARG005
+
+
+def learning_rate(
+    step: Int[Array, ""], settings: ScheduleSettings, initial: float, total_steps: int
+) -> Float[Array, ""]:
+    """Learning rate of a step (from 0), without the factor of ``plateau``.
+
+    Args:
+      step: number of the update.
+      settings: kind, warm-up and decay.
+      initial: the optimiser's learning rate.
+      total_steps: where ``cosine`` ends.
+    """
+    warmup = settings.warmup_steps
+    if settings.name == "exponential":
+        schedule = optax.exponential_decay(
+            initial, settings.interval, settings.factor, staircase=settings.staircase
+        )
+    elif settings.name == "cosine":
+        schedule = optax.cosine_decay_schedule(
+            initial, max(1, total_steps - warmup), settings.minimum
+        )
+    else:
+        schedule = optax.constant_schedule(initial)
+    after = schedule(jnp.maximum(step - warmup, 0)) if settings.name == "cosine" else schedule(step)
+    rise = jnp.minimum((step + 1) / warmup, 1) if warmup else 1.0
+    return jnp.asarray(after * rise)
+
+
+def update_average(average: Params, params: Params, step: Int[Array, ""], decay: float) -> Params:
+    """Exponential moving average of the parameters after update number ``step``.
+
+    The decay starts as ``(1 + step) / (10 + step)`` until it reaches ``decay``, so that the
+    random initial parameters are forgotten at the pace of training (the rule of TensorFlow's
+    ExponentialMovingAverage).
+    """
+    rate = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: a + (1 - rate).astype(p.dtype) * (p - a), average, params)
