@@ -68,11 +68,11 @@ def frames_from_atoms(
             positions=atoms.positions,
             cell=atoms.cell.array,
             pbc=atoms.pbc,
-            energy=record.get(energy),
-            forces=record.get(forces),
-            stress=record.get(stress),
-            virial=record.get(virial),
-            group=str(record.get(group, "")),
+            energy=_get(record, energy),
+            forces=_get(record, forces),
+            stress=_get(record, stress),
+            virial=_get(record, virial),
+            group=str(record[group]) if group in record else "",
         )
         frames.append(make_frame(raw, factors))
     return frames
@@ -85,14 +85,17 @@ def _record(atoms: ase.Atoms) -> Mapping[str, Any]:
     return {k: v for k, v in {**arrays, **atoms.info, **results}.items() if v is not None}
 
 
+def _get(record: Mapping[str, Any], name: str | None) -> Any:
+    return None if name is None else record.get(name)
+
+
 def _iterate_database(path: Path) -> Iterator[ase.Atoms]:
     try:
-        with ase.db.connect(path) as database:
-            for row in database.select():
-                atoms = row.toatoms()
-                atoms.info.update(row.key_value_pairs)
-                atoms.info.update(row.data)
-                yield atoms
+        for row in ase.db.connect(path).select():
+            atoms = row.toatoms()
+            atoms.info.update(row.key_value_pairs)
+            atoms.info.update(row.data)
+            yield atoms
     except Exception as error:  # the back ends of ase.db raise their own errors
         raise _unreadable(path, error) from None
 

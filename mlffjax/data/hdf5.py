@@ -158,7 +158,7 @@ class Hdf5Frames(Sequence[Frame]):
 
         return make_frame(
             RawFrame(
-                name=_dataset(file, "name").asstr()[index] or f"{self._path.name}#{index}",
+                name=_text(file, "name", index) or f"{self._path.name}#{index}",
                 numbers=_dataset(file, "numbers")[start:stop],
                 positions=_dataset(file, "positions")[start:stop],
                 cell=_dataset(file, "cell")[index],
@@ -166,7 +166,7 @@ class Hdf5Frames(Sequence[Frame]):
                 energy=label("energy", index),
                 forces=label("forces", slice(start, stop)),
                 stress=label("stress", index),
-                group=_dataset(file, "group").asstr()[index],
+                group=_text(file, "group", index),
             ),
             self._factors,
         )
@@ -184,6 +184,10 @@ class Hdf5Frames(Sequence[Frame]):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _text(file: h5py.File, name: str, index: int) -> str:
+    return str(_dataset(file, name).asstr()[index])
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -174,7 +174,11 @@ def make_split(
         "valid": 0.1 if settings.valid is None else settings.valid,
         "test": settings.test,
     }
-    counts = {part: _count(share, len(free)) for part, share in shares.items() if share != "rest"}
+    counts = {
+        part: _count(share, len(free))
+        for part, share in shares.items()
+        if not isinstance(share, str)
+    }
     taken = sum(counts.values())
     if taken > len(free):
         asked = ", ".join(f"{part} {n}" for part, n in counts.items())
