@@ -1,9 +1,10 @@
-"""Settings of every test: float64 available, and a compilation cache between runs."""
+"""Settings of every test: float64 available, shapes checked, a compilation cache between runs."""
 
 import os
 from pathlib import Path
 
 import jax
+from jaxtyping import install_import_hook
 
 CACHE = os.environ.get("MLFFJAX_TEST_CACHE") or Path(
     os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mlffjax-tests"
@@ -13,3 +14,8 @@ jax.config.update("jax_enable_x64", True)
 if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+# Shapes and types of every annotated argument and result are checked while JAX traces. Only
+# where arrays are computed: the pytrees of graph.py and potential.py also hold NumPy arrays on
+# the host and placeholders inside JAX transformations, which their annotations do not name.
+install_import_hook(("mlffjax.nn", "mlffjax.models"), "beartype.beartype")

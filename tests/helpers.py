@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
-from systems import molecule, one_atom_cell, silicon, slab, water_box
+from systems import molecule, one_atom_cell, poisoned, silicon, slab, water_box
 
 from mlffjax.graph import AtomGraph, GraphSize, batch, pad
 from mlffjax.models import ARCHITECTURES, Architecture, build
@@ -431,39 +431,6 @@ def check_batch(model: Model) -> None:
     for name in ("energy", "node_energy", "forces", "virial", "stress"):
         expected = np.concatenate([getattr(p, name) for p in alone])
         assert_close(getattr(together, name), expected, f"batch: {name}", 1e-9)
-
-
-def poisoned(graph: AtomGraph, seed: int = 0) -> AtomGraph:
-    """A padded graph with NaN or random numbers in everything that is padding.
-
-    Indices stay in range and sorted, as the graph promises; padded edges end also at real
-    atoms, and padded atoms lie also in real structures.
-    """
-    rng = np.random.default_rng(seed)
-    nodes, edges, graphs = ~graph.node_mask, ~graph.edge_mask, ~graph.graph_mask
-    last_atom = int(graph.receivers[graph.edge_mask].max(initial=0))
-    last_graph = int(graph.graph_index[graph.node_mask].max())
-
-    def replace(array: np.ndarray, where: np.ndarray, values: Any) -> np.ndarray:
-        array = np.array(array)
-        array[where] = values
-        return array
-
-    def ascending(low: int, high: int, count: int) -> np.ndarray:
-        return np.sort(rng.integers(low, high, count))
-
-    size = graph.size
-    return graph.replace(
-        numbers=replace(graph.numbers, nodes, rng.integers(0, 119, nodes.sum())),
-        positions=replace(graph.positions, nodes, np.nan),
-        cell=replace(graph.cell, graphs, np.nan),
-        graph_index=replace(
-            graph.graph_index, nodes, ascending(last_graph, size.graphs, nodes.sum())
-        ),
-        senders=replace(graph.senders, edges, rng.integers(0, size.atoms, edges.sum())),
-        receivers=replace(graph.receivers, edges, ascending(last_atom, size.atoms, edges.sum())),
-        shifts=replace(graph.shifts, edges, rng.integers(-9, 10, (edges.sum(), 3))),
-    )
 
 
 def check_padding(model: Model) -> None:

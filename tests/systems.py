@@ -1,8 +1,12 @@
-"""Small structures the contract is checked on."""
+"""Small structures the contract is checked on, and what may stand in their padding."""
+
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
+
+from mlffjax.graph import AtomGraph
 
 
 def molecule(seed: int = 0) -> Atoms:
@@ -52,3 +56,36 @@ def water_box() -> Atoms:
     places = np.array([[0.1, 0.2, 0.1], [2.6, 2.4, 0.3], [0.4, 2.5, 2.8]])
     positions = np.concatenate([single @ turn + at for turn, at in zip(turns, places, strict=True)])
     return Atoms("OH2OH2OH2", positions, cell=[5.2, 5.0, 5.4], pbc=True)
+
+
+def poisoned(graph: AtomGraph, seed: int = 0) -> AtomGraph:
+    """A padded graph with NaN or random numbers in everything that is padding.
+
+    Indices stay in range and sorted, as the graph promises; padded edges end also at real
+    atoms, and padded atoms lie also in real structures.
+    """
+    rng = np.random.default_rng(seed)
+    nodes, edges, graphs = ~graph.node_mask, ~graph.edge_mask, ~graph.graph_mask
+    last_atom = int(graph.receivers[graph.edge_mask].max(initial=0))
+    last_graph = int(graph.graph_index[graph.node_mask].max())
+
+    def replace(array: np.ndarray, where: np.ndarray, values: Any) -> np.ndarray:
+        array = np.array(array)
+        array[where] = values
+        return array
+
+    def ascending(low: int, high: int, count: int) -> np.ndarray:
+        return np.sort(rng.integers(low, high, count))
+
+    size = graph.size
+    return graph.replace(
+        numbers=replace(graph.numbers, nodes, rng.integers(0, 119, nodes.sum())),
+        positions=replace(graph.positions, nodes, np.nan),
+        cell=replace(graph.cell, graphs, np.nan),
+        graph_index=replace(
+            graph.graph_index, nodes, ascending(last_graph, size.graphs, nodes.sum())
+        ),
+        senders=replace(graph.senders, edges, rng.integers(0, size.atoms, edges.sum())),
+        receivers=replace(graph.receivers, edges, ascending(last_atom, size.atoms, edges.sum())),
+        shifts=replace(graph.shifts, edges, rng.integers(-9, 10, (edges.sum(), 3))),
+    )

@@ -152,7 +152,7 @@ class EdgeInputs:
       harmonics: spherical harmonics of the edge direction ``[edges, orders]``.
     """
 
-    radial: EdgeFeatures
+    radial: Float[Array, "edges basis"]
     envelope: EdgeScalars
     harmonics: Float[Array, "edges orders"]
 
@@ -173,7 +173,7 @@ class FilterNetwork(nn.Module):
 
     @nn.compact
     def __call__(
-        self, radial: EdgeFeatures, invariants: Float[Array, "edges degrees"]
+        self, radial: Float[Array, "edges basis"], invariants: Float[Array, "edges degrees"]
     ) -> EdgeFeatures:
         width = self.num_features
         distance = nn.silu(nn.Dense(width, name="radial_hidden")(radial))
