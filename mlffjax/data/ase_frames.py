@@ -72,7 +72,7 @@ def frames_from_atoms(
             forces=_get(record, forces),
             stress=_get(record, stress),
             virial=_get(record, virial),
-            group=str(record[group]) if group in record else "",
+            group=str(record.get(group or "", "")),
         )
         frames.append(make_frame(raw, factors))
     return frames
