@@ -57,7 +57,8 @@ def _energy_term(
     settings: LossSettings,
     axis_name: str | None,
 ) -> Float[Array, ""]:
-    error = prediction.energy - targets.energy
+    # Masked before the penalty, so that what stands in padding never meets a derivative.
+    error = masked(prediction.energy - targets.energy, targets.has_energy)
     if settings.energy_by == "atom":
         error = error / _num_atoms(graph, error)
     values = _penalty(error[:, None], settings.energy_kind, settings.huber_delta)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mlffjax.data.loader import Targets
 from mlffjax.graph import AtomGraph
@@ -150,7 +150,7 @@ class MetricsAccumulator:
         if t is None:
             raise ValueError("got no batches; expected at least one before the result")
         symbols = [chemical_symbols[z] for z in self._elements]
-        count: Int[np.ndarray, "elements"] = np.asarray(t.num_forces)
+        count = np.asarray(t.num_forces)
         element = {
             s: (float(a), float(q), n)
             for s, a, q, n in zip(
