@@ -22,7 +22,7 @@ LAYERS = (
     ("explore",),
     ("plots", "prediction"),
     ("workflow", "simulation"),
-    ("dry_run",),
+    ("dry_run", "quickstart"),
     ("cli",),
     ("__main__",),
 )

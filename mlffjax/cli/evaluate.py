@@ -1,0 +1,46 @@
+"""``mlffjax evaluate``: errors of a potential on labelled frames."""
+
+import argparse
+from pathlib import Path
+
+from mlffjax.cli import arguments
+
+EXAMPLES = """
+mlffjax evaluate runs/ethanol test.extxyz
+mlffjax evaluate runs/ethanol builtin:ethanol --out errors
+mlffjax evaluate runs/ethanol test.xyz keys.energy=DFT_energy keys.forces=DFT_forces
+"""
+
+
+def add(commands, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = arguments.command(
+        commands, common, "evaluate", "compare a potential with labelled frames", EXAMPLES
+    )
+    arguments.add_model(parser)
+    parser.add_argument("file", metavar="FILE", help="frames with energies and forces")
+    arguments.add_settings(parser, "how to read FILE: keys.energy=..., units.energy=kcal/mol")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="write metrics.json and parity plots there"
+    )
+    arguments.add_batch_size(parser)
+    arguments.add_overwrite(parser)
+    parser.set_defaults(run=run, computes=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the table of errors."""
+    from mlffjax.cli.potential import load_potential, read_labelled
+    from mlffjax.training.evaluate import evaluate
+    from mlffjax.workflow import METRICS_FILE, metrics_table, write_evaluation
+
+    if args.out is not None:
+        arguments.refuse_existing(args.out / METRICS_FILE, overwrite=args.overwrite)
+    potential = load_potential(args.model)
+    frames = read_labelled(args.file, args.settings)
+    evaluation = evaluate(potential, frames, args.batch_size)
+    print(f"{len(frames)} frames of {args.file}")
+    print(metrics_table(evaluation.metrics))
+    if args.out is not None:
+        write_evaluation(args.out, frames, evaluation)
+        print(f"\nmetrics and figures in {args.out}")

@@ -1,0 +1,117 @@
+"""YAML files of settings: reading, overriding from the command line, writing."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlffjax.config.base import ConfigError, Settings
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers (``1e-3`` is one) and no key twice in a mapping."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise ConfigError(
+                f"got the key {key!r} twice (line {key_node.start_mark.line + 1}); expected it "
+                "once; remove one"
+            )
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+      ConfigError: not YAML, not a mapping, or a key twice.
+      OSError: the file cannot be read.
+    """
+    text = Path(path).read_text(encoding="utf-8", errors="strict")
+    try:
+        values = _parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        what = "an empty file" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: got {what}; expected a mapping of settings (key: value)")
+    return values
+
+
+def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``values`` with ``section.key=value`` assignments, values read as YAML.
+
+    Raises:
+      ConfigError: an assignment without ``=``, or one into something that is no section.
+
+    >>> override({"training": {"batch_size": 1}}, ["training.batch_size=5"])
+    {'training': {'batch_size': 5}}
+    """
+    result = _copy(values)
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"got the setting {text!r}; expected section.key=value")
+        inner = result
+        for key in keys[:-1]:
+            if inner.get(key) is None:
+                inner[key] = {}
+            inner = inner[key]
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"got the setting {text!r}, but {key!r} is the value {inner!r}; expected a "
+                    "section with keys"
+                )
+        try:
+            inner[keys[-1]] = _parse(value)
+        except ConfigError as error:
+            raise ConfigError(f"got the setting {text!r}: {error}") from None
+    return result
+
+
+def write_yaml(path: str | os.PathLike[str], settings: Settings) -> None:
+    """Write settings with every default spelled out; :func:`read_yaml` gives them back."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(to_yaml(settings), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def to_yaml(settings: Settings) -> str:
+    """The YAML text of settings, with every default spelled out."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(text: str) -> Any:
+    try:
+        # A subclass of SafeLoader: it makes plain values only.
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(f"got text that is not YAML{where}: {problem}") from None
+
+
+def _copy(values: Any) -> Any:
+    return {k: _copy(v) for k, v in values.items()} if isinstance(values, Mapping) else values

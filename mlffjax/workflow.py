@@ -1,0 +1,261 @@
+"""From the settings of a run to a trained potential: the steps of ``mlffjax train``."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import jax
+import numpy as np
+from pydantic import create_model
+
+from mlffjax import plots
+from mlffjax.config.base import ConfigError, Settings
+from mlffjax.config.files import write_yaml
+from mlffjax.config.run import ModelSettings, RunSettings
+from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
+from mlffjax.data.statistics import Statistics, compute_statistics
+from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
+from mlffjax.potential import Potential
+from mlffjax.prediction import compare
+from mlffjax.training.callbacks import Record
+from mlffjax.training.evaluate import Evaluation, evaluate
+from mlffjax.training.loop import train as run_training
+from mlffjax.training.metrics import Metrics
+
+SETTINGS_FILE = "settings.yaml"
+SPLIT_FILE = "split.json"
+METRICS_FILE = "metrics.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """All that stands before the first step of training.
+
+    Attributes:
+      sets: training, validation and test frames, and the split.
+      baseline: element energies.
+      statistics: of the training frames.
+      potential: with random parameters.
+    """
+
+    sets: DataSets
+    baseline: Baseline
+    statistics: Statistics
+    potential: Potential
+
+
+def architecture(settings: ModelSettings) -> Architecture:
+    """The architecture of a ``model`` section; its fields are checked by name and type.
+
+    Raises:
+      ConfigError: an unknown architecture or field, with the nearest known one, or a value of
+        the wrong type.
+    """
+    name = settings.architecture
+    if name not in ARCHITECTURES:
+        raise ConfigError(
+            f"model: got the architecture {name!r}; expected one of "
+            f"{', '.join(sorted(ARCHITECTURES))}"
+        )
+    cls = ARCHITECTURES[name]
+    hints = get_type_hints(cls)
+    schema: dict[str, Any] = {f: (hints[f], getattr(cls, f)) for f in hyperparameters(cls)}
+    checked = create_model(f"{cls.__name__}Settings", __base__=Settings, **schema).parse(
+        settings.fields, source=f"model ({name})"
+    )
+    if not checked.cutoff > 0:  # type: ignore[attr-defined]
+        raise ConfigError(f"model: got the cutoff {settings.fields['cutoff']}; expected above 0")
+    return build(name, dict(checked))
+
+
+def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
+    """Read the frames, divide them, fit the baseline, and initialise the potential.
+
+    The network's output is multiplied by the RMS force and shifted by the mean energy per
+    atom, both of the training frames, as in MACE's ScaleShift models.
+
+    Args:
+      settings: of the run.
+      split: one that an earlier part of the run saved.
+
+    Raises:
+      ConfigError: an unknown architecture or field.
+      ValueError: wrong data; the message names the frame.
+      OSError: a file cannot be read.
+    """
+    module = architecture(settings.model)
+    sets = load_sets(settings.data, split)
+    baseline = fit_baseline(sets.train, settings.data.baseline, sets.isolated)
+    statistics = compute_statistics(sets.train, baseline, module.cutoff)
+    if "avg_num_neighbors" not in settings.model.fields:
+        module = module.clone(avg_num_neighbors=max(statistics.mean_neighbors, 1.0))
+    energies = dict(zip(baseline.elements, baseline.energies, strict=True))
+    potential = Potential.init(
+        module,
+        statistics.elements,
+        jax.random.key(settings.training.seed),
+        baseline=[energies[z] for z in statistics.elements],
+        scale=statistics.force_rms or statistics.energy_std or 1.0,
+        shift=[statistics.energy_mean or 0.0] * len(statistics.elements),
+        dtype=settings.training.dtype,
+    )
+    return Preparation(sets, baseline, statistics, potential)
+
+
+def check_folder(settings: RunSettings, *, resume: bool, overwrite: bool) -> Path:
+    """The folder of a run: a new one, or an old one to go on with or to replace.
+
+    Raises:
+      ConfigError: the folder holds something, and it was not said what to do with it; there is
+        nothing to resume; or the earlier run had other data or another model.
+    """
+    folder = Path(settings.output.folder)
+    record = folder / SETTINGS_FILE
+    if resume:
+        if not record.is_file():
+            raise ConfigError(
+                f"got --resume for {folder}, which holds no run; expected the folder of one; "
+                "check output.folder, or leave out --resume"
+            )
+        _check_same_run(settings, RunSettings.load(record), folder)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not record.is_file():
+            raise ConfigError(
+                f"got the output folder {folder}, which holds other files than a run; expected a "
+                "new or empty folder; choose another output.folder"
+            )
+        if not overwrite:
+            raise ConfigError(
+                f"got the output folder {folder}, which holds a run; expected a new folder; add "
+                "--resume to go on with it, --overwrite to replace it, or change output.folder"
+            )
+    return folder
+
+
+def _check_same_run(now: RunSettings, before: RunSettings, folder: Path) -> None:
+    for name in ("data", "model"):
+        mine, theirs = getattr(now, name).model_dump(), getattr(before, name).model_dump()
+        changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+        if changed:
+            raise ConfigError(
+                f"got another {name}.{changed[0]} than that of the run in {folder}; expected the "
+                "same data and model to resume; restore the setting, or start a new run"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished training run.
+
+    Attributes:
+      potential: the best one.
+      history: all records of the training.
+      sets: the frames.
+      test: errors on the test frames; ``None`` without any.
+      folder: of the run.
+    """
+
+    potential: Potential
+    history: tuple[Record, ...]
+    sets: DataSets
+    test: Metrics | None
+    folder: Path
+
+
+def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+    """A whole run: data, training, errors on the test frames, figures.
+
+    The folder then holds ``settings.yaml``, ``split.json``, the potential (``best``), the
+    training state (``last``), ``metrics.jsonl``, and with test frames ``test/metrics.json``.
+
+    Args:
+      settings: of the run.
+      resume: go on with the run in the folder.
+      overwrite: replace the run in the folder.
+
+    Raises:
+      ConfigError, ValueError, OSError: as :func:`prepare`, :func:`check_folder` and
+        :func:`mlffjax.training.train`.
+    """
+    folder = check_folder(settings, resume=resume, overwrite=overwrite)
+    split_file = folder / SPLIT_FILE
+    ready = prepare(settings, Split.load(split_file) if resume and split_file.is_file() else None)
+    # The earlier run goes only now, when the new one is known to start.
+    if overwrite and folder.is_dir():
+        shutil.rmtree(folder)
+    write_yaml(folder / SETTINGS_FILE, settings)
+    if not split_file.exists():
+        ready.sets.split.save(split_file)
+    result = run_training(
+        ready.potential,
+        ready.sets.train,
+        ready.sets.valid,
+        settings.training,
+        folder,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if settings.output.figures:
+        draw_learning_curve(folder / "learning_curve.png", result.history)
+    metrics = None
+    if len(ready.sets.test):
+        evaluation = evaluate(result.potential, ready.sets.test)
+        write_evaluation(folder / "test", ready.sets.test, evaluation, settings.output.figures)
+        metrics = evaluation.metrics
+    return Outcome(result.potential, result.history, ready.sets, metrics, folder)
+
+
+def draw_learning_curve(path: Path, history: Sequence[Record]) -> None:
+    """Loss and validation errors along a run; nothing where there was no validation."""
+    train_records = [r for r in history if r.kind == "train"]
+    valid = [r for r in history if r.kind == "valid"]
+    if not train_records or not valid or "forces_mae" not in valid[0].values:
+        return
+    plots.learning_curve(
+        path,
+        epochs=[r.epoch for r in train_records],
+        train_loss=[r.values["loss"] for r in train_records],
+        valid_epochs=[r.epoch for r in valid],
+        valid_loss=[r.values["loss"] for r in valid],
+        energy_mae=[r.values.get("energy_mae", np.nan) for r in valid],
+        force_mae=[r.values["forces_mae"] for r in valid],
+    )
+
+
+def write_evaluation(
+    folder: Path, frames: Sequence[Frame], evaluation: Evaluation, figures: bool = True
+) -> None:
+    """Write ``metrics.json`` and parity plots of an evaluation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = evaluation.metrics.as_dict()
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n")
+    if not figures:
+        return
+    pairs = compare(frames, evaluation)
+    if pairs.energy.size:
+        plots.energy_parity(folder / "energy_parity.png", pairs.energy, pairs.predicted_energy)
+    if pairs.forces.size:
+        plots.force_parity(folder / "force_parity.png", pairs.forces, pairs.predicted_forces)
+
+
+def metrics_table(metrics: Metrics) -> str:
+    """Errors as a text table; quantities without labels are left out."""
+    rows = [
+        ("energy", metrics.energy_mae, metrics.energy_rmse, "meV/atom"),
+        ("forces", metrics.forces_mae, metrics.forces_rmse, "meV/Å"),
+        *(
+            (f"forces on {symbol}", value, metrics.forces_rmse_by_element[symbol], "meV/Å")
+            for symbol, value in metrics.forces_mae_by_element.items()
+        ),
+        ("stress", metrics.stress_mae, metrics.stress_rmse, "meV/Å³"),
+    ]
+    lines = [f"{'':<16}{'MAE':>10}{'RMSE':>10}"]
+    lines += [
+        f"{name:<16}{1e3 * mae:>10.3f}{1e3 * rmse:>10.3f}  {unit}"
+        for name, mae, rmse, unit in rows
+        if mae is not None and rmse is not None
+    ]
+    return "\n".join(lines) if len(lines) > 1 else "no labels to compare with"
