@@ -154,6 +154,7 @@ class Potential:
 
     def energy(self, graph: AtomGraph) -> Prediction:
         """Energies of a batch, without forces."""
+        graph = jax.tree.map(jnp.asarray, graph)
         return self._prediction(graph, self._atomwise(edge_vectors(graph), graph))
 
     def energy_forces(self, graph: AtomGraph) -> Prediction:
@@ -201,6 +202,7 @@ class Potential:
         )
 
     def _differentiate(self, graph: AtomGraph, *, with_stress: bool) -> Prediction:
+        graph = jax.tree.map(jnp.asarray, graph)
         vectors = edge_vectors(graph)
         if self.module.direct_forces and not with_stress:
             return self._prediction(graph, self._atomwise(vectors, graph))

@@ -1,0 +1,115 @@
+"""The graph: batches, padding, edge vectors, the ladder of sizes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from systems import molecule, silicon, slab
+
+from mlffjax.graph import AtomGraph, GraphSize, batch, bucket, edge_vectors, pad
+from mlffjax.neighbors import atom_graph
+
+CUTOFF = 3.0
+
+
+def graph_of(atoms) -> AtomGraph:
+    return atom_graph(
+        atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, CUTOFF, np.float64
+    )
+
+
+def test_edge_vectors_point_from_receiver_to_sender() -> None:
+    atoms = silicon()
+    graph = graph_of(atoms)
+    got = np.asarray(edge_vectors(graph))
+    for vector, sender, receiver, shift in zip(
+        got, graph.senders, graph.receivers, graph.shifts, strict=True
+    ):
+        image = atoms.positions[sender] + shift @ atoms.cell.array
+        np.testing.assert_allclose(vector, image - atoms.positions[receiver], atol=1e-12)
+    assert np.linalg.norm(got, axis=1).max() < CUTOFF
+
+
+def test_edge_vectors_of_a_batch_use_each_cell() -> None:
+    graphs = [graph_of(atoms) for atoms in (molecule(), silicon(), slab())]
+    together = np.asarray(edge_vectors(batch(graphs)))
+    alone = np.concatenate([np.asarray(edge_vectors(g)) for g in graphs])
+    np.testing.assert_allclose(together, alone, atol=1e-12)
+
+
+def test_batch_moves_the_indices() -> None:
+    graphs = [graph_of(atoms) for atoms in (silicon(), molecule())]
+    joined = batch(graphs)
+    assert joined.size == graphs[0].size + graphs[1].size
+    assert joined.graph_index.tolist() == [0] * 2 + [1] * 9
+    assert (np.diff(joined.receivers) >= 0).all()
+    same = joined.graph_index[joined.senders] == joined.graph_index[joined.receivers]
+    assert same.all()
+    assert joined.senders.dtype == joined.graph_index.dtype == np.int32
+
+
+def test_batch_of_nothing() -> None:
+    with pytest.raises(ValueError, match="got no graphs"):
+        batch([])
+
+
+def test_pad_keeps_the_real_part_and_the_order() -> None:
+    graph = graph_of(silicon())
+    room = GraphSize(graph.size.atoms + 3, graph.size.edges + 5, graph.size.graphs + 2)
+    padded = pad(graph, room)
+    assert padded.size == room
+    for name in ("numbers", "positions", "senders", "receivers", "shifts", "cell"):
+        real = getattr(graph, name)
+        np.testing.assert_array_equal(getattr(padded, name)[: len(real)], real)
+    assert padded.node_mask.sum() == graph.size.atoms
+    assert padded.edge_mask.sum() == graph.size.edges
+    assert padded.graph_mask.sum() == 1
+    assert (np.diff(padded.receivers) >= 0).all()
+    assert (np.diff(padded.graph_index) >= 0).all()
+
+
+def test_pad_that_does_not_fit() -> None:
+    graph = graph_of(molecule())
+    with pytest.raises(ValueError, match=r"got a batch of 9 atoms.*expected at most 8.*enlarge"):
+        pad(graph, GraphSize(8, graph.size.edges, 1))
+
+
+def test_padded_edges_are_far_and_without_gradient() -> None:
+    graph = graph_of(silicon())
+    padded = pad(graph, GraphSize(4, graph.size.edges + 3, 2))
+    vectors = np.asarray(edge_vectors(padded))
+    np.testing.assert_array_equal(vectors[-3:], [[1e3, 0, 0]] * 3)
+
+    def total(positions: jax.Array) -> jax.Array:
+        return (edge_vectors(padded.replace(positions=positions)) ** 3).sum()
+
+    gradient = np.asarray(jax.grad(total)(jnp.asarray(padded.positions)))
+    assert not gradient[2:].any()
+    assert gradient[:2].any()
+
+
+def test_edge_vectors_keep_the_dtype() -> None:
+    graph = graph_of(silicon())
+    single = graph.replace(
+        positions=graph.positions.astype(np.float32), cell=graph.cell.astype(np.float32)
+    )
+    with jax.numpy_dtype_promotion("strict"):
+        assert edge_vectors(single).dtype == jnp.float32
+
+
+def test_bucket_is_a_ladder_of_small_steps() -> None:
+    values = [bucket(count, 4) for count in range(1, 5000)]
+    assert all(value >= count for count, value in enumerate(values, 1))
+    assert sorted(values) == values
+    assert all(bucket(value, 4) == value for value in set(values))
+    assert max(value / count for count, value in enumerate(values, 1) if count >= 32) <= 1.125
+    assert len(set(values)) < 90
+
+
+def test_size_adds_and_fits() -> None:
+    size = GraphSize(3, 10, 1) + GraphSize(4, 20, 1)
+    assert size == GraphSize(7, 30, 2)
+    assert size.fits(GraphSize(7, 30, 2))
+    assert not size.fits(GraphSize(7, 29, 2))
+    assert size.fits(size.bucket())
+    assert size.bucket().graphs == 2
