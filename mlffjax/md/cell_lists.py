@@ -88,8 +88,11 @@ def cell_lists(
     replicas: tuple[int, int, int],
     radius: float,
     margin: float = 1.25,
-) -> CellLists:
+) -> CellLists | None:
     """Cell lists with room for the present positions and a margin.
+
+    ``None`` where the box has fewer than four cells of the radius along a direction: there
+    JAX-MD would look at all pairs too.
 
     Args:
       positions: ``[atoms, 3]`` in Angstrom.
@@ -104,9 +107,11 @@ def cell_lists(
     extent = np.ptp(positions @ np.linalg.inv(box), axis=0)
     height = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
     lengths = [
-        float(n) if periodic else max(extent[k] + radius / height[k], 3.0 * radius / height[k])
+        float(n) if periodic else max(extent[k] + radius / height[k], 4.01 * radius / height[k])
         for k, (n, periodic) in enumerate(zip(replicas, pbc, strict=True))
     ]
+    if (height * np.asarray(lengths) < 4 * radius).any():
+        return None
     whole = box * np.asarray(lengths)[:, None]
     fractional = (positions[None] + (_copies(replicas) @ box)[:, None]).reshape(-1, 3)
     fractional = fractional @ np.linalg.inv(whole)

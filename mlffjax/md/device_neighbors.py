@@ -11,7 +11,7 @@ smaller or strongly skewed cell is therefore replicated, the fewest times that m
 receivers are the atoms of the first copy and senders are mapped back with their translation.
 
 Candidates come from all pairs where those are few, and from the cell lists of JAX-MD
-(``partition.neighbor_list``) for large systems.
+(``partition.neighbor_list``) for large systems wide enough to have cells.
 """
 
 import math
@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mlffjax.graph import AtomGraph, bucket
 from mlffjax.md.cell_lists import CellLists, cell_lists
 from mlffjax.neighbors import complete_cell, neighbor_list
-from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions, Species
+from mlffjax.types import HostCell, HostPbc, HostVectors, Positions, Species
 
 #: Pairs up to which all of them are looked at; above, cell lists are cheaper (measured on a
 #: CPU: 4 million pairs take about as long as the cell lists of 2000 atoms).
@@ -332,29 +332,3 @@ def _all_pairs(
     index, mask, needed = first_true(near.reshape(-1), plan.candidates)
     pair = index // len(copies)
     return pair % count, pair // count, shifts.reshape(-1, 3)[index], mask, needed
-
-
-def graph_on_host(
-    plan: NeighborPlan,
-    numbers: HostNumbers,
-    positions: HostVectors,
-    cell: HostCell,
-    dtype: Any = np.float64,
-) -> AtomGraph:
-    """The graph of one structure by the device's list, for comparison with the host's.
-
-    Raises:
-      ValueError: the plan has too little room.
-    """
-    box = complete_cell(np.asarray(cell, np.float64), np.asarray(plan.pbc))
-    placed = jnp.asarray(positions, dtype)
-    neighbors = allocate(plan, placed, jnp.asarray(box, dtype))
-    graph, neighbors = current_graph(
-        plan, neighbors, jnp.asarray(numbers, jnp.int32), placed, jnp.asarray(cell, dtype)
-    )
-    if bool(neighbors.overflow(plan)):
-        raise ValueError(
-            f"got {int(neighbors.candidates_needed)} pairs; expected at most {plan.candidates}; "
-            "make a new plan"
-        )
-    return graph

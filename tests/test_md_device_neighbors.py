@@ -1,0 +1,176 @@
+"""The device's neighbour lists against vesin's and ASE's."""
+
+import dataclasses
+
+import ase
+import ase.neighborlist
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ase.build import bulk, fcc111, molecule
+
+from mlffjax.md import device_neighbors as dn
+from mlffjax.md.cell_lists import cell_lists
+from mlffjax.neighbors import complete_cell, neighbor_list
+
+CUTOFF = 5.0
+
+
+def _triclinic() -> ase.Atoms:
+    rng = np.random.default_rng(1)
+    cell = np.array([[7.0, 0.0, 0.0], [3.1, 6.2, 0.0], [-2.5, 1.9, 8.3]])
+    return ase.Atoms("Si12", scaled_positions=rng.uniform(-1, 2, (12, 3)), cell=cell, pbc=True)
+
+
+def _slab(pbc: tuple[bool, bool, bool]) -> ase.Atoms:
+    atoms = fcc111("Cu", (2, 2, 3), vacuum=4.0)
+    atoms.pbc = pbc
+    atoms.rattle(0.1, seed=2)
+    return atoms
+
+
+def _left_handed() -> ase.Atoms:
+    atoms = bulk("NaCl", "rocksalt", a=5.64)
+    atoms.set_cell(atoms.cell[:][[1, 0, 2]])
+    return atoms
+
+
+STRUCTURES = {
+    "molecule": molecule("CH3CH2OH"),
+    "far from the origin": ase.Atoms("H2O", [[500, 0, 0], [500.9, 0, 0], [499.7, 0.9, 0]]),
+    "triclinic, atoms outside": _triclinic(),
+    "primitive fcc": bulk("Ar", "fcc", a=3.6),
+    "primitive diamond": bulk("Si", "diamond", a=5.43),
+    "strongly skewed": ase.Atoms("Si", cell=[[3, 0, 0], [8.9, 3, 0], [1, 7.7, 3]], pbc=True),
+    "left-handed": _left_handed(),
+    "slab": _slab((True, True, False)),
+    "slab, other direction": _slab((False, True, True)),
+    "wire": _slab((False, True, False)),
+    "slab without periodicity": _slab((False, False, False)),
+    "one atom": ase.Atoms("H"),
+}
+
+
+def _as_set(senders, receivers, shifts) -> set[tuple[int, ...]]:
+    listed = [
+        tuple(map(int, (i, j, *s))) for i, j, s in zip(receivers, senders, shifts, strict=True)
+    ]
+    assert len(set(listed)) == len(listed)
+    return set(listed)
+
+
+def _expected(atoms: ase.Atoms, cutoff: float = CUTOFF) -> set[tuple[int, ...]]:
+    edges = neighbor_list(atoms.positions, atoms.cell[:], atoms.pbc, cutoff)
+    i, j, shifts = ase.neighborlist.neighbor_list("ijS", atoms, cutoff)
+    expected = _as_set(edges.senders, edges.receivers, edges.shifts)
+    assert expected == _as_set(j, i, shifts)
+    return expected
+
+
+def _found(plan: dn.NeighborPlan, atoms: ase.Atoms, dtype=np.float64) -> set[tuple[int, ...]]:
+    """Edges by the device's list; fails where the list has too little room."""
+    box = jnp.asarray(complete_cell(atoms.cell[:], atoms.pbc), dtype)
+
+    @jax.jit
+    def graph_of(positions):
+        return dn.current_graph(
+            plan,
+            dn.allocate(plan, positions, box),
+            jnp.asarray(atoms.numbers, jnp.int32),
+            positions,
+            jnp.asarray(atoms.cell[:], dtype),
+        )
+
+    graph, neighbors = graph_of(jnp.asarray(atoms.positions, dtype))
+    assert not bool(neighbors.overflow(plan))
+    mask = np.asarray(graph.edge_mask)
+    assert (np.diff(np.asarray(graph.receivers)) >= 0).all()
+    return _as_set(*(np.asarray(a)[mask] for a in (graph.senders, graph.receivers, graph.shifts)))
+
+
+@pytest.mark.parametrize("skin", [0.0, 1.0])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_all_pairs_equal_the_host_lists(name, skin):
+    atoms = STRUCTURES[name]
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, skin)
+    assert plan.cells is None
+    assert _found(plan, atoms) == _expected(atoms)
+
+
+@pytest.mark.parametrize("name", ["molecule", "triclinic, atoms outside", "slab", "wire"])
+def test_cell_lists_equal_the_host_lists(name):
+    cutoff, skin = 2.6, 0.2
+    atoms = STRUCTURES[name].repeat([3 if p else 1 for p in STRUCTURES[name].pbc])
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, cutoff, skin)
+    box = complete_cell(atoms.cell[:], atoms.pbc)
+    cells = cell_lists(atoms.positions, box, plan.pbc, plan.replicas, cutoff + skin)
+    assert cells is not None
+    assert _found(dataclasses.replace(plan, cells=cells), atoms) == _expected(atoms, cutoff)
+
+
+def test_cell_lists_of_a_replicated_cell():
+    atoms, radius = STRUCTURES["primitive diamond"].repeat((2, 2, 1)), 2.8
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, radius, 0.0)
+    cells = cell_lists(atoms.positions, atoms.cell[:], plan.pbc, (2, 2, 4), radius)
+    assert cells is not None
+    assert _found(dataclasses.replace(plan, cells=cells), atoms) == _expected(atoms, radius)
+
+
+def test_cell_lists_need_four_cells_a_direction():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    assert cell_lists(atoms.positions, atoms.cell[:], (True,) * 3, (1, 1, 1), 2.5) is None
+
+
+def test_a_crowd_that_overflows_the_cells_gets_more_room():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((4, 4, 4))
+    atoms.rattle(0.2, seed=3)
+    atoms.positions[::7] += atoms.cell[0]
+    cells = cell_lists(atoms.positions, atoms.cell[:], (True, True, True), (1, 1, 1), 4.5)
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, 4.0, 0.5)
+    plan = dataclasses.replace(plan, cells=cells)
+    assert _found(plan, atoms, np.float32) == _expected(atoms, 4.0)
+    atoms.positions[:100] *= 0.3
+    positions, box = jnp.asarray(atoms.positions), jnp.asarray(atoms.cell[:])
+    neighbors = dn.allocate(plan, positions, box)
+    assert bool(neighbors.overflow(plan))
+    for _ in range(5):
+        plan = dn.enlarge(plan, neighbors, atoms.positions)
+        neighbors = dn.allocate(plan, positions, box)
+    assert _found(plan, atoms) == _expected(atoms, 4.0)
+
+
+def test_an_atom_that_moves_half_the_skin_remakes_the_list():
+    atoms = _slab((True, True, False))
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, 0.6)
+    box = jnp.asarray(atoms.cell[:])
+    positions = jnp.asarray(atoms.positions)
+    update = jax.jit(lambda n, x: dn.update(plan, n, x))
+    neighbors = dn.allocate(plan, positions, box)
+    neighbors = update(neighbors, positions.at[3, 1].add(0.29))
+    assert int(neighbors.rebuilds) == 1
+    moved = positions.at[3, 1].add(0.31)
+    neighbors = update(neighbors, moved)
+    assert int(neighbors.rebuilds) == 2
+    np.testing.assert_array_equal(neighbors.reference, moved)
+
+
+def test_too_little_room_is_reported_and_mended():
+    atoms = bulk("Ar", "fcc", a=3.6, cubic=True)
+    positions, box = jnp.asarray(atoms.positions), jnp.asarray(atoms.cell[:])
+    full = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, 0.5)
+    tight = dataclasses.replace(full, candidates=64, edges=32)
+    neighbors = dn.allocate(tight, positions, box)
+    assert bool(neighbors.overflow(tight))
+    larger = dn.enlarge(tight, neighbors, atoms.positions)
+    assert larger.candidates >= int(neighbors.candidates_needed)
+
+
+def test_a_cell_that_shrinks_below_minimum_image_is_reported():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((3, 3, 3))
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, 0.5)
+    assert plan.replicas == (1, 1, 1)
+    fine = dn.allocate(plan, jnp.asarray(atoms.positions), jnp.asarray(atoms.cell[:]))
+    assert not bool(fine.overflow(plan))
+    small = dn.allocate(plan, jnp.asarray(0.6 * atoms.positions), jnp.asarray(0.6 * atoms.cell[:]))
+    assert bool(small.cells_overflow)
