@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the report."""
     from mlffjax.cli.potential import read_labelled
     from mlffjax.data.report import make_report
-    from mlffjax.plots.data_report import data_report_figure
+    from mlffjax.plots.data_report import data_report
 
     if args.out is not None:
         arguments.refuse_existing(args.out / "report.txt", overwrite=args.overwrite)
@@ -40,6 +40,5 @@ def run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "report.txt").write_text(report.text() + "\n", encoding="utf-8")
     if report.energies.size or report.forces.size or report.stresses.size:
-        figure = data_report_figure(report.energies, report.forces, report.stresses, args.file)
-        figure.savefig(args.out / "report.png")
+        data_report(args.out / "report.png", report.energies, report.forces, report.stresses)
     print(f"\nreport in {args.out}")

@@ -1,17 +1,24 @@
 """The ``data`` section of a training file: where the frames are and how to read them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from mlffjax.config.base import Settings
 from mlffjax.units import ENERGY, LENGTH, PRESSURE, conversion
 
 Label = Literal["energy", "forces", "stress"]
-Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _check_share(share: Any) -> Any:
+    whole = isinstance(share, int) and not isinstance(share, bool) and share >= 0
+    if whole or share == "rest" or (isinstance(share, float) and 0 <= share <= 1):
+        return share
+    raise ValueError("a whole number of frames, a fraction from 0.0 to 1.0, or 'rest'")
+
+
 #: A whole number counts frames, a number with a decimal point is a fraction of them.
-Share = Annotated[Count, Field(strict=True)] | Annotated[Fraction, Field(strict=True)]
+Share = Annotated[int | float | Literal["rest"], BeforeValidator(_check_share)]
 
 
 class LabelKeys(Settings):
@@ -117,9 +124,9 @@ class SplitSettings(Settings):
     """
 
     file: str | None = None
-    train: Share | Literal["rest"] = "rest"
-    valid: Share | Literal["rest"] | None = None
-    test: Share | Literal["rest"] = 0
+    train: Share = "rest"
+    valid: Share | None = None
+    test: Share = 0
     seed: int = 0
 
     @model_validator(mode="after")

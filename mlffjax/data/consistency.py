@@ -19,8 +19,11 @@ import numpy as np
 from mlffjax.data.frames import Frame
 from mlffjax.types import HostVectors
 
-FRAMES_A_GROUP = 60  # frames of one composition that are compared with one another
-PAIRS = 200  # the most similar pairs are used
+COMPARED = 10_000  # pairs of frames that are looked at, about a second
+FRAMES_A_GROUP = (10, 200)  # frames of one composition that are compared with one another
+#: The most similar pairs are used. On ethanol at 500 K, 20 of 10 000 pairs give a slope within
+#: 10 % of one and a correlation of 0.98.
+PAIRS = 20
 MAX_STRAIN = 0.15  # beyond this the expansion says nothing
 MAX_DISPLACEMENT = 0.5  # Angstrom, RMS
 MIN_PAIRS = 5
@@ -95,10 +98,12 @@ def check_consistency(frames: Sequence[Frame]) -> Consistency:
         members = groups[frame.numbers.tobytes() + frame.pbc.tobytes()]
         if frame.energy is not None and frame.forces is not None:
             members.append(frame)
+    several = sum(len(members) > 1 for members in groups.values())
+    count = int(np.clip(np.sqrt(2 * COMPARED / max(several, 1)), *FRAMES_A_GROUP))
     pairs = [
         pair
         for members in groups.values()
-        for a, b in combinations(_sample(members), 2)
+        for a, b in combinations(members[:: max(1, -(-len(members) // count))], 2)
         if (pair := _compare(a, b)) is not None
     ]
     pairs.sort(key=lambda pair: pair.distance)
@@ -107,11 +112,6 @@ def check_consistency(frames: Sequence[Frame]) -> Consistency:
     slope, correlation = _slope(same)
     sign, errors = _sign(other)
     return Consistency(len(same), slope, correlation, len(other), sign, errors)
-
-
-def _sample(members: list[Frame]) -> list[Frame]:
-    step = max(1, len(members) // FRAMES_A_GROUP)
-    return members[::step][:FRAMES_A_GROUP]
 
 
 def _compare(a: Frame, b: Frame) -> _Pair | None:

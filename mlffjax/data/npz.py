@@ -64,14 +64,15 @@ class _Arrays(Mapping[str, np.ndarray]):
     def __init__(self, path: Path):
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # NumPy leaves a file open that it cannot read; this one is closed.
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 self.names = dict.fromkeys(file.files)
         except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as error:
             raise self._broken(error) from None
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open(self.path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return file[name]
         except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
             raise self._broken(error, f" in the array {name!r}") from None

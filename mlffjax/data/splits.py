@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,11 +206,11 @@ def _read_record(source: Path) -> dict:
         if source.suffix == ".json":
             record = json.loads(source.read_text(encoding="utf-8"))
         else:
-            with np.load(source, allow_pickle=False) as file:
+            with open(source, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 record = {name: file[name] for name in file.files}
         if not isinstance(record, dict):
             raise ValueError("no names in it")
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         text = " ".join(str(error).split())
         raise ValueError(
             f"{source.name}: got a split file that cannot be read ({text}); expected .json or .npz "

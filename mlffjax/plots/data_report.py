@@ -1,42 +1,44 @@
 """Histograms of energies, forces and pressures of a data set."""
 
+import os
+
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
+
+from mlffjax.plots.style import REFERENCE, figure, finite
 
 
-def data_report_figure(
+def data_report(
+    path: str | os.PathLike[str],
     energies: Float[np.ndarray, "labelled"],
     forces: Float[np.ndarray, "vectors"],
     pressures: Float[np.ndarray, "stressed"],
-    title: str = "",
-) -> Figure:
+    bins: int = 60,
+) -> None:
     """One panel for each label there is; counts on a logarithmic scale.
 
-    Save it with ``figure.savefig(path)``.
-
     Args:
-      energies: per atom, less the element energies, in eV.
+      path: PNG to write.
+      energies: per atom, less the element energies, in eV; may be empty, as the others.
       forces: magnitudes of force vectors in eV/Angstrom.
       pressures: in GPa.
-      title: of the figure.
+      bins: of each histogram.
 
     Raises:
-      ValueError: all three are empty.
+      ValueError: all three are empty, or a value is not finite.
     """
-    panels = [
-        (energies, "energy per atom - E0 (eV)"),
-        (forces, "force magnitude (eV/Å)"),
-        (pressures, "pressure (GPa)"),
-    ]
-    panels = [(values, label) for values, label in panels if values.size]
+    labels = {
+        "energy per atom − E0 (eV)": np.asarray(energies),
+        "force magnitude (eV/Å)": np.asarray(forces),
+        "pressure (GPa)": np.asarray(pressures),
+    }
+    panels = {label: values for label, values in labels.items() if values.size}
     if not panels:
         raise ValueError("got no energies, forces or pressures to plot; expected labelled frames")
-    figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (values, label) in zip(axes, panels, strict=True):
-        axis.hist(values, bins=60, color="tab:blue", log=True)
-        axis.set_xlabel(label)
-    axes[0].set_ylabel("count")
-    figure.suptitle(title)
-    return figure
+    for label, values in panels.items():
+        finite(label, values)
+    with figure(path, 3.2 * len(panels) + 0.6, 3.0, columns=len(panels)) as axes:
+        for ax, (label, values) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+            ax.hist(values, bins=bins, color=REFERENCE, log=True)
+            ax.set_xlabel(label)
+        np.atleast_1d(axes)[0].set_ylabel("count")
