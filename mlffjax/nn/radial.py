@@ -18,7 +18,7 @@ def exponential_gaussian_basis(
     lowest = np.exp(-cutoff)
     centers = jnp.asarray(np.linspace(lowest, 1, num_basis), distances.dtype)
     gamma = float((2 / num_basis * (1 - lowest)) ** -2)
-    return jnp.exp(-gamma * (jnp.exp(-distances)[:, None] - centers) ** 2)
+    return jnp.exp(-gamma * (jnp.exp(-distances)[:, None] - centers[None]) ** 2)
 
 
 def gaussian_basis(
@@ -34,7 +34,7 @@ def gaussian_basis(
     """
     centers = jnp.asarray(np.linspace(0, cutoff, num_basis), distances.dtype)
     sigma = width * cutoff / (num_basis - 1)
-    return jnp.exp(-0.5 * ((distances[:, None] - centers) / sigma) ** 2)
+    return jnp.exp(-0.5 * ((distances[:, None] - centers[None]) / sigma) ** 2)
 
 
 def bessel_basis(
@@ -48,4 +48,4 @@ def bessel_basis(
       cutoff: in Angstrom.
     """
     safe = jnp.where(distances == 0, 1, distances)[:, None]
-    return np.sqrt(2 / cutoff).item() * jnp.sin(frequencies * (safe / cutoff)) / safe
+    return np.sqrt(2 / cutoff).item() * jnp.sin(frequencies[None] * (safe / cutoff)) / safe
