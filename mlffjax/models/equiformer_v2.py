@@ -1,0 +1,500 @@
+"""EquiformerV2: an equivariant transformer with SO(2) convolutions in the frame of an edge."""
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jaxtyping import Array, Float
+
+from mlffjax.graph import EdgeGraph
+from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.nn.cutoffs import polynomial_cutoff
+from mlffjax.nn.geometry import length_and_direction
+from mlffjax.nn.radial import gaussian_basis
+from mlffjax.nn.s2_grid import GridRule
+from mlffjax.nn.scatter import softmax_over_neighbors, sum_to_receivers
+from mlffjax.nn.so2 import SO2Linear
+from mlffjax.nn.so3_linear import SO3Linear, uniform_fan_in
+from mlffjax.nn.so3_norm import NormKind, SphericalNorm
+from mlffjax.nn.spherical_activations import (
+    gate,
+    gate_orders,
+    on_sphere,
+    silu_on_sphere,
+    smooth_leaky_relu,
+)
+from mlffjax.nn.wigner import EdgeRotation, OrderFeatures, edge_rotation, rotate, rotate_back
+from mlffjax.types import EdgeFeatures, EdgeScalars
+
+#: Features of an atom or edge, ``[n, (L+1)^2, C]``; see :mod:`mlffjax.nn.wigner`.
+Spherical = Float[Array, "n LL C"]
+AttentionActivation = Literal["separable_s2", "s2", "gate"]
+FeedForwardActivation = Literal["separable_grid", "grid", "separable_s2", "s2", "gate"]
+
+
+class EquiformerV2(Architecture):
+    """EquiformerV2 of Liao, Wood, Das and Smidt, ICLR 2024 (arXiv 2306.12059), sec. 4, fig. 1.
+
+    Spherical features of degrees 0 to ``L`` start from the element and the surroundings, and are
+    refined by blocks of graph attention and feed-forward network, each behind a normalisation
+    and a skip connection. Messages are computed in the frame of their edge, where an SO(3)
+    convolution is linear in each order, and orders above ``M`` are left out. The rotations
+    are computed once and shared by all layers.
+
+    ==================== ================================================= ================
+    paper                here                                              shape
+    ==================== ================================================= ================
+    ``x_i``              ``features``                                      ``[atoms, (L+1)^2, C]``
+    ``D_ij``             ``Edges.rotation``                                blocks a degree
+    ``f_ij^(0)``         ``logit_features`` (sec. 4.2)                     ``[edges, heads, A]``
+    ``f_ij^(L)``         ``orders`` in :class:`GraphAttention`             by order
+    ``a_ij``             ``weights`` in :class:`GraphAttention`            ``[edges, heads]``
+    ``G``, ``G^-1``      :mod:`mlffjax.nn.s2_grid`                         ``[n, points, C]``
+    ``SLN``              :class:`mlffjax.nn.so3_norm.SphericalNorm`        as ``x_i``
+    ==================== ================================================= ================
+
+    Deviations of the default settings from the paper:
+
+    * ``force_head="gradient"``: forces are the energy gradient, also through the rotations; the
+      paper predicts them by one more attention block (``"direct"``).
+    * ``smooth_cutoff``: the attention weights and the edge-degree embedding times an envelope.
+      As published, energies jump as neighbours come and go.
+    * all neighbours inside the cutoff; the paper keeps the nearest 20 within 12 Angstrom.
+    * ``num_basis=64`` Gaussians instead of 600: over 5 Angstrom 600 are 0.017 Angstrom wide, and
+      the gradient of an untrained network is then all noise.
+    * ``grid_rule="gauss"``: Gauss-Legendre instead of equiangular polar angles, exact to the
+      same degree with half of them; what this saves goes into more azimuths (18 x 18 points in
+      the paper).
+    * ``avg_num_atoms=1``: the energy is a sum over atoms; the paper divides it by the mean number
+      of atoms of OC20.
+
+    Rotations leave the energy unchanged up to the quadrature of activations on grids, which is
+    exact for polynomials alone: more points, less error. The azimuths of ``attention_grid``
+    bound how far the free angle about an edge acts (its polar axis is the edge, so few polar
+    points do), ``feed_forward_grid`` how far the orientation of the structure does. Reflections
+    change the energy: SO(2) layers mix the two signs of an order.
+
+    Dropout and stochastic depth act where a ``"dropout"`` key is given to ``apply``, and
+    nowhere else.
+
+    Attributes:
+      num_layers: number of blocks ``N``.
+      num_channels: ``C``, channels of every degree.
+      max_degree: ``L``, highest degree.
+      max_order: ``M``, highest order in the frame of an edge.
+      num_heads: attention heads ``h``.
+      attention_channels: channels of the hidden messages ``f_ij^(L)``.
+      alpha_channels: width of ``f_ij^(0)`` a head.
+      value_channels: channels of the values a head.
+      feed_forward_channels: hidden channels of the feed-forward networks.
+      edge_channels: width of the radial functions and of the element embeddings of edges.
+      num_basis: number of Gaussians of the distance, each two spacings wide.
+      norm: ``"separable"``, or ``"degree_wise"``, ``"rms"`` (ablation, table 1a).
+      attention_activation: ``"separable_s2"``, or ``"s2"``, ``"gate"`` (ablation).
+      feed_forward_activation: ``"separable_grid"``: a network on the points of the grid and a
+        dense layer for scalars; or ``"grid"``, ``"separable_s2"``, ``"s2"``, ``"gate"``.
+      renormalize_attention: layer norm of ``f_ij^(0)`` (sec. 4.2).
+      grid_rule: ``"gauss"`` or ``"equiangular"``.
+      attention_grid: polar and azimuthal number of points of the activation on edges.
+      feed_forward_grid: the same on atoms.
+      force_head: ``"gradient"`` or ``"direct"``.
+      smooth_cutoff: whether messages are enveloped.
+      avg_num_atoms: divides the energy.
+      alpha_drop: dropout rate of the attention weights, in training.
+      path_drop: rate at which a structure skips a branch (stochastic depth), in training.
+      remat: recompute each block in the backward pass instead of storing it.
+
+    Defaults: widths of the published 31M model.
+
+    Raises:
+      ValueError: an unknown setting, or a grid too coarse for the degrees.
+    """
+
+    num_layers: int = 8
+    num_channels: int = 128
+    max_degree: int = 4
+    max_order: int = 2
+    num_heads: int = 8
+    attention_channels: int = 64
+    alpha_channels: int = 64
+    value_channels: int = 16
+    feed_forward_channels: int = 128
+    edge_channels: int = 128
+    num_basis: int = 64
+    norm: NormKind = "separable"
+    attention_activation: AttentionActivation = "separable_s2"
+    feed_forward_activation: FeedForwardActivation = "separable_grid"
+    renormalize_attention: bool = True
+    grid_rule: GridRule = "gauss"
+    attention_grid: tuple[int, int] = (7, 24)
+    feed_forward_grid: tuple[int, int] = (12, 24)
+    force_head: Literal["gradient", "direct"] = "gradient"
+    smooth_cutoff: bool = True
+    avg_num_atoms: float = 1.0
+    alpha_drop: float = 0.0
+    path_drop: float = 0.0
+    remat: bool = False
+
+    @property
+    def direct_forces(self) -> bool:
+        return self.force_head == "direct"
+
+    @property
+    def smooth(self) -> bool:
+        return self.smooth_cutoff
+
+    @property
+    def mirror_symmetric(self) -> bool:
+        return False
+
+    @nn.compact
+    def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
+        """Energies, and with ``force_head="direct"`` forces, of the atoms of ``graph``."""
+        self._check()
+        edges = Edges.of(graph, self)
+        features = self._embedding(edges)
+        attention = AttentionSettings(
+            num_elements=self.num_elements,
+            edge_channels=self.edge_channels,
+            hidden=self.attention_channels,
+            heads=self.num_heads,
+            alpha=self.alpha_channels,
+            value=self.value_channels,
+            activation=self.attention_activation,
+            renormalize=self.renormalize_attention,
+            grid=(self.grid_rule, *self.attention_grid),
+        )
+        feed_forward = FeedForwardSettings(
+            hidden=self.feed_forward_channels,
+            activation=self.feed_forward_activation,
+            grid=(self.grid_rule, *self.feed_forward_grid),
+        )
+        block_type = nn.remat(Block) if self.remat else Block
+        for t in range(self.num_layers):
+            drops = (self.alpha_drop, self.path_drop)
+            block = block_type(attention, feed_forward, self.norm, *drops, name=f"block_{t}")
+            features = block(features, edges)
+        features = SphericalNorm(self.norm, name="norm")(features)
+        energy = FeedForward(feed_forward, 1, scalars_only=True, name="energy")(features)[:, 0, 0]
+        forces = None
+        if self.direct_forces:
+            messages = GraphAttention(attention, top_degree=1, name="forces")(features, edges)
+            forces = _dense(messages[:, 1:4], 1, "force_readout", use_bias=False)[:, :, 0]
+        return AtomwiseOutput(energy=energy / self.avg_num_atoms, forces=forces)
+
+    def _check(self) -> None:
+        for name, known in (
+            ("force_head", ("gradient", "direct")),
+            ("attention_activation", get_args(AttentionActivation)),
+            ("feed_forward_activation", get_args(FeedForwardActivation)),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"got {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                )
+
+    def _embedding(self, edges: "Edges") -> Spherical:
+        """Element at ``l = 0`` plus the edge-degree embedding (right branch of fig. 1c)."""
+        graph, degrees = edges.graph, self.max_degree + 1
+        table = self.param(
+            "embedding",
+            nn.initializers.normal(1.0),
+            (self.num_elements, self.num_channels),
+            graph.vectors.dtype,
+        )
+        radial = RadialFunction(
+            self.num_elements, self.edge_channels, degrees * self.num_channels, name="edge_degree"
+        )(edges)
+        radial = radial.reshape(-1, degrees, self.num_channels)
+        if edges.envelope is not None:
+            radial = radial * edges.envelope[:, None, None]
+        # Features with order 0 alone: only the first row of each block acts.
+        zonal = tuple(block[:, :1] for block in edges.rotation)
+        around = sum_to_receivers(rotate_back(zonal, (radial,), self.max_order), graph)
+        around = around / self.avg_num_neighbors
+        scalars = around[:, :1] + table[graph.species][:, None]
+        return jnp.concatenate([scalars, around[:, 1:]], axis=1)
+
+
+@struct.dataclass
+class Edges:
+    """What all layers need of the edges.
+
+    Attributes:
+      graph: the graph.
+      basis: Gaussians of the distance ``[edges, K]``.
+      rotation: into the frame of each edge.
+      envelope: smooth cutoff ``[edges]``, or ``None``.
+    """
+
+    graph: EdgeGraph
+    basis: EdgeFeatures
+    rotation: EdgeRotation
+    envelope: EdgeScalars | None
+
+    @classmethod
+    def of(cls, graph: EdgeGraph, model: EquiformerV2) -> "Edges":
+        """From the edge vectors."""
+        distances, directions = length_and_direction(graph.vectors)
+        envelope = polynomial_cutoff(distances, model.cutoff) if model.smooth_cutoff else None
+        # Read as (z, x, y), e3nn's order of axes: degree 1 is then (x, y, z), and the grids of
+        # imported weights lie as they did in training.
+        directions = jnp.roll(directions, 1, axis=1)
+        return cls(
+            graph=graph,
+            basis=gaussian_basis(distances, model.num_basis, model.cutoff, width=2.0),
+            rotation=edge_rotation(directions, model.max_degree, model.max_order),
+            envelope=envelope,
+        )
+
+
+@dataclass(frozen=True)
+class AttentionSettings:
+    """Widths and choices of the attention blocks; see :class:`EquiformerV2`."""
+
+    num_elements: int
+    edge_channels: int
+    hidden: int
+    heads: int
+    alpha: int
+    value: int
+    activation: AttentionActivation
+    renormalize: bool
+    grid: tuple[GridRule, int, int]
+
+
+@dataclass(frozen=True)
+class FeedForwardSettings:
+    """Width and choices of the feed-forward networks; see :class:`EquiformerV2`."""
+
+    hidden: int
+    activation: FeedForwardActivation
+    grid: tuple[GridRule, int, int]
+
+
+class RadialFunction(nn.Module):
+    """Two layers of [dense, layer norm, SiLU] and a dense one (sec. 4.5), ``[edges, features]``.
+
+    Its input is the Gaussians of the distance beside an embedding of the element of the sender
+    and of the receiver. The first layer is linear, so the elements' share of it is a table.
+
+    Attributes:
+      num_elements: rows of the embeddings.
+      width: of the embeddings and hidden layers.
+      features: of the result.
+    """
+
+    num_elements: int
+    width: int
+    features: int
+
+    @nn.compact
+    def __call__(self, edges: Edges) -> EdgeFeatures:
+        graph, basis = edges.graph, edges.basis
+        dtype, size = basis.dtype, basis.shape[1]
+        shape = (self.num_elements, self.width)
+        # The published range of the embeddings: distances come first.
+        sender = self.param("sender", _symmetric_uniform, shape, dtype)
+        receiver = self.param("receiver", _symmetric_uniform, shape, dtype)
+        inputs = size + 2 * self.width
+        kernel = self.param("kernel", uniform_fan_in(), (inputs, self.width), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.width,), dtype)
+        hidden = basis @ kernel[:size] + bias
+        from_sender = sender @ kernel[size : size + self.width]
+        from_receiver = receiver @ kernel[size + self.width :]
+        hidden = hidden + from_sender[graph.species[graph.senders]]
+        hidden = hidden + from_receiver[graph.species[graph.receivers]]
+        hidden = jax.nn.silu(_layer_norm(hidden, "norm_0"))
+        hidden = jax.nn.silu(_layer_norm(_dense(hidden, self.width, "layer_1"), "norm_1"))
+        return _dense(hidden, self.features, "layer_2")
+
+
+class GraphAttention(nn.Module):
+    """Equivariant graph attention in the frame of the edge (fig. 1b), before the projection.
+
+    Attributes:
+      settings: widths and choices.
+      top_degree: highest degree of the result; all by default.
+      drop: dropout rate of the attention weights.
+    """
+
+    settings: AttentionSettings
+    top_degree: int | None = None
+    drop: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Spherical, edges: Edges) -> Spherical:
+        """Messages ``[atoms, (top_degree+1)^2, heads * value]``, summed over the neighbours."""
+        s, graph = self.settings, edges.graph
+        max_degree = len(edges.rotation) - 1
+        pair = jnp.concatenate([features[graph.senders], features[graph.receivers]], axis=2)
+        orders = self._modulated(rotate(edges.rotation, pair), edges)
+        max_order, num_alpha = len(orders) - 1, s.heads * s.alpha
+        extra = {"separable_s2": 1, "s2": 0, "gate": max_degree}[s.activation] * s.hidden
+        orders, scalars = SO2Linear(s.hidden, num_alpha + extra, name="mix_0")(orders)
+        logit_features = scalars[:, :num_alpha].reshape(-1, s.heads, s.alpha)
+        orders = _edge_activation(orders, scalars[:, num_alpha:], s)
+        orders, _ = SO2Linear(s.heads * s.value, name="mix_1")(orders)
+        weights = self._weights(logit_features, edges)
+        orders = tuple(_scale_heads(x, weights) for x in orders)
+        top = max_degree if self.top_degree is None else self.top_degree
+        return sum_to_receivers(rotate_back(edges.rotation[: top + 1], orders, max_order), graph)
+
+    def _modulated(self, orders: OrderFeatures, edges: Edges) -> OrderFeatures:
+        """Inputs of the first SO(2) layer times a function of the distance."""
+        s = self.settings
+        shapes = [(orders[0].shape[1], orders[0].shape[2])]
+        shapes += [(x.shape[2], x.shape[3]) for x in orders[1:]]
+        total = sum(a * b for a, b in shapes)
+        radial = RadialFunction(s.num_elements, s.edge_channels, total, name="radial")(edges)
+        result, start = [], 0
+        for x, (degrees, channels) in zip(orders, shapes, strict=True):
+            part = radial[:, start : start + degrees * channels]
+            start += degrees * channels
+            result.append(x * part.reshape(-1, *(1,) * (x.ndim - 3), degrees, channels))
+        return tuple(result)
+
+    def _weights(
+        self, logit_features: Float[Array, "edges heads A"], edges: Edges
+    ) -> Float[Array, "edges heads"]:
+        """``softmax_j(a . LeakyReLU(LN(f_ij)))`` (sec. 4.2), enveloped by default."""
+        s = self.settings
+        hidden = logit_features
+        if s.renormalize:
+            hidden = _layer_norm(hidden, "alpha_norm")
+        vectors = self.param("alpha", uniform_fan_in(), (s.alpha, s.heads), hidden.dtype)
+        logits = jnp.einsum("eha,ah->eh", smooth_leaky_relu(hidden), vectors)
+        weights = softmax_over_neighbors(logits, edges.graph, edges.envelope)
+        if self.drop > 0 and self.has_rng("dropout"):
+            weights = nn.Dropout(self.drop, deterministic=False)(weights)
+        return weights
+
+
+class FeedForward(nn.Module):
+    """Feed-forward network on each atom (fig. 1d).
+
+    Attributes:
+      settings: width and choices.
+      features: channels of the result.
+      scalars_only: whether only ``l = 0`` is wanted. In a separable activation it does not
+        depend on the higher degrees, which are then left out.
+    """
+
+    settings: FeedForwardSettings
+    features: int
+    scalars_only: bool = False
+
+    @nn.compact
+    def __call__(self, features: Spherical) -> Spherical:
+        s = self.settings
+        if s.activation == "gate":
+            degrees = round(sqrt(features.shape[1])) - 1
+            gates = _dense(features[:, 0], degrees * s.hidden, "gates")
+            hidden = SO3Linear(s.hidden, name="input")(features)
+            hidden = gate(hidden, gates.reshape(-1, degrees, s.hidden))
+        else:
+            scalars = None
+            if s.activation in ("separable_grid", "separable_s2"):
+                scalars = jax.nn.silu(_dense(features[:, :1], s.hidden, "scalars"))
+                if self.scalars_only:
+                    return _dense(scalars, self.features, "output")
+            on_grid = s.activation in ("separable_grid", "grid")
+            function = self._point_network if on_grid else jax.nn.silu
+            hidden = SO3Linear(s.hidden, name="input")(features)
+            hidden = on_sphere(function, hidden, s.grid, scalars)
+        if self.scalars_only:
+            return _dense(hidden[:, :1], self.features, "output")
+        return SO3Linear(self.features, name="output")(hidden)
+
+    def _point_network(self, values: Float[Array, "n points C"]) -> Float[Array, "n points C"]:
+        """``F`` of the paper: two layers with SiLU and a linear one, at each point of the grid."""
+        for k in range(2):
+            values = _dense(values, self.settings.hidden, f"grid_{k}", use_bias=False)
+            values = jax.nn.silu(values)
+        return _dense(values, self.settings.hidden, "grid_2", use_bias=False)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward network, each behind a norm and with a skip (fig. 1a).
+
+    Attributes:
+      attention, feed_forward: widths and choices.
+      norm: kind of both norms.
+      alpha_drop, path_drop: rates in training.
+    """
+
+    attention: AttentionSettings
+    feed_forward: FeedForwardSettings
+    norm: NormKind
+    alpha_drop: float
+    path_drop: float
+
+    @nn.compact
+    def __call__(self, features: Spherical, edges: Edges) -> Spherical:
+        channels = features.shape[2]
+        branch = SphericalNorm(self.norm, name="norm_0")(features)
+        branch = GraphAttention(self.attention, drop=self.alpha_drop, name="attention")(
+            branch, edges
+        )
+        branch = SO3Linear(channels, name="projection")(branch)
+        features = features + self._sometimes(branch, edges.graph)
+        branch = SphericalNorm(self.norm, name="norm_1")(features)
+        branch = FeedForward(self.feed_forward, channels, name="feed_forward")(branch)
+        return features + self._sometimes(branch, edges.graph)
+
+    def _sometimes(self, branch: Spherical, graph: EdgeGraph) -> Spherical:
+        """Stochastic depth: the branch of whole structures is left out at random."""
+        if self.path_drop == 0 or not self.has_rng("dropout"):
+            return branch
+        keep = 1 - self.path_drop
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, (graph.num_graphs,))
+        return branch * (kept.astype(branch.dtype) / keep)[graph.graph_index][:, None, None]
+
+
+def _edge_activation(
+    orders: OrderFeatures, scalars: EdgeFeatures, settings: AttentionSettings
+) -> OrderFeatures:
+    """Non-linearity of the messages, in the frame of the edge (sec. 4.3, fig. 2)."""
+    if settings.activation == "gate":
+        return gate_orders(orders, scalars.reshape(len(scalars), -1, settings.hidden))
+    separable = settings.activation == "separable_s2"
+    return silu_on_sphere(orders, settings.grid, jax.nn.silu(scalars) if separable else None)
+
+
+def _scale_heads(
+    features: Float[Array, "edges ... C"], weights: Float[Array, "edges heads"]
+) -> Float[Array, "edges ... C"]:
+    heads = weights.shape[1]
+    split = features.reshape(*features.shape[:-1], heads, -1)
+    shape = (weights.shape[0], *(1,) * (features.ndim - 2), heads, 1)
+    return (split * weights.reshape(shape)).reshape(features.shape)
+
+
+def _dense(inputs: Array, width: int, name: str, *, use_bias: bool = True) -> Array:
+    """A dense layer with torch's initial weights, in the dtype of its inputs."""
+    return nn.Dense(
+        width,
+        use_bias=use_bias,
+        param_dtype=inputs.dtype,
+        kernel_init=uniform_fan_in(),
+        name=name,
+    )(inputs)
+
+
+def _layer_norm(inputs: Array, name: str) -> Array:
+    """Layer norm over the last axis with torch's epsilon."""
+    return nn.LayerNorm(
+        epsilon=1e-5,
+        param_dtype=inputs.dtype,
+        use_fast_variance=False,
+        force_float32_reductions=False,  # it would demote float64
+        name=name,
+    )(inputs)
+
+
+def _symmetric_uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    return jax.random.uniform(key, shape, dtype, -0.001, 0.001)
