@@ -21,6 +21,16 @@ from mlffjax.potential import Potential, Prediction
 
 #: Settings of each architecture for fast tests. A new architecture adds one line.
 SMALL: Mapping[str, Mapping[str, Any]] = {
+    "alphanet": {
+        "num_features": 8,
+        "num_layers": 2,
+        "num_radial": 4,
+        "num_heads": 2,
+        "state_size": 3,
+        "phase_size": 3,
+        "contraction_size": 4,
+        "kernel_size": 3,
+    },
     "leignn": {"num_features": 8, "num_layers": 2, "num_radial": 8},
     "schnet": {"num_features": 8, "num_layers": 2, "num_basis": 8},
     "so3krates": {"num_features": 12, "num_layers": 2, "num_heads": 2, "num_radial": 8},

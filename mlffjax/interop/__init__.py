@@ -6,11 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop import leignn, so3krates
+from mlffjax.interop import alphanet, leignn, so3krates
 from mlffjax.potential import Potential
 
 #: Readers by the name in ``config["model"]``.
 READERS: Mapping[str, Callable[..., Potential]] = {
+    "alphanet": alphanet.read,
     "leignn": leignn.read,
     "so3krates": so3krates.read,
 }

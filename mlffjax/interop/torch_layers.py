@@ -28,11 +28,6 @@ def mlp(source: ReferenceParameters, path: str, layers: tuple[int, ...] = (0, 2)
     return {f"layer_{k}": linear(source, f"{path}{n}.") for k, n in enumerate(layers)}
 
 
-def layer_norm(source: ReferenceParameters, path: str) -> dict[str, np.ndarray]:
-    """Scale and bias of a layer norm."""
-    return {"scale": source.take(path + "weight"), "bias": source.take(path + "bias")}
-
-
 def load_state_dict(path: str | Path, prefix: str = "module.") -> Mapping[str, np.ndarray]:
     """Parameters of a torch checkpoint as NumPy arrays.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from mlffjax.models.alphanet import AlphaNet as AlphaNet
 from mlffjax.models.base import Architecture as Architecture
 from mlffjax.models.base import AtomwiseOutput as AtomwiseOutput
 from mlffjax.models.leignn import LEIGNN as LEIGNN
@@ -11,6 +12,7 @@ from mlffjax.models.schnet import SchNet as SchNet
 from mlffjax.models.so3krates import SO3krates as SO3krates
 
 ARCHITECTURES: Mapping[str, type[Architecture]] = {
+    "alphanet": AlphaNet,
     "leignn": LEIGNN,
     "schnet": SchNet,
     "so3krates": SO3krates,

@@ -1,0 +1,121 @@
+"""Parameters of the published AlphaNet implementation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.torch_layers import linear, load_state_dict, mlp
+from mlffjax.models.alphanet import AlphaNet
+from mlffjax.potential import Potential
+
+#: Parameters that the published model has but never uses.
+UNUSED = ("unitary", "fc_dx.weight", "fc_dx.bias")
+
+
+def read(
+    config: Mapping[str, Any], weights: Mapping[str, np.ndarray], *, dtype: Any = jnp.float32
+) -> Potential:
+    """An AlphaNet potential from the published implementation's parameters.
+
+    The potential has the published formulas, which are discontinuous in places; with
+    ``potential.replace(module=potential.module.clone(published=False))`` the same parameters
+    serve the smooth ones, whose energies differ, as the start of a training.
+
+    Parameters named in :data:`UNUSED` are read and dropped.
+
+    Args:
+      config: ``hidden_channels``, ``num_layers``, ``num_radial``, ``cutoff``, ``head``,
+        ``main_chi1``, ``mp_chi1``, ``chi2``, ``hidden_channels_chi``.
+      weights: parameters by name in torch's layout; row ``k`` of the embeddings and entry ``k``
+        of ``a`` and ``b`` are the element of atomic number ``k``.
+      dtype: of the parameters.
+
+    Raises:
+      ValueError: parameters missing or left over.
+    """
+    source = ReferenceParameters(weights)
+    embedding = source.take("z_emb.weight")
+    elements = tuple(range(1, len(embedding)))  # row 0 is no element
+    rows = slice(1, len(embedding))
+    params: dict[str, Any] = {
+        "frequencies": source.take("radial_emb.bessel_weights"),
+        "embedding": embedding[rows],
+        "neighbor_embedding": source.take("neighbor_emb.embedding.weight")[rows],
+        "filters": mlp(source, "radial_lin."),
+        "frame_weights": {
+            "values": linear(source, "S_vector.lin1.0."),
+            "frame_scalars": {"mix": mlp(source, "lin.")},
+        },
+        "state": {"kernel": source.take("kernel1")},
+        "readout": linear(source, "last_layer."),
+        "state_readout": linear(source, "last_layer_quantum."),
+        "element_scale": source.take("a")[rows],
+        "element_shift": source.take("b")[rows],
+    }
+    real, imag = source.take("kernels_real"), source.take("kernels_imag")
+    for t in range(config["num_layers"]):
+        params[f"message_{t}"] = _message(source, f"message_layers.{t}.")
+        params[f"temporal_{t}"] = {"kernel_real": real[t], "kernel_imag": imag[t]}
+        params[f"transition_{t}"] = {
+            "vectors": linear(source, f"FTEs.{t}.vec_proj."),
+            "scalars": mlp(source, f"FTEs.{t}.xvec_proj."),
+        }
+    source.finish(unused=UNUSED)
+    module = AlphaNet(
+        num_elements=len(elements),
+        cutoff=float(config["cutoff"]),
+        num_features=config["hidden_channels"],
+        num_layers=config["num_layers"],
+        num_radial=config["num_radial"],
+        num_heads=config["head"],
+        state_size=config["main_chi1"],
+        phase_size=config["mp_chi1"],
+        contraction_size=config["hidden_channels_chi"],
+        kernel_size=config["chi2"],
+        published=True,
+    )
+    return Potential(
+        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
+        module=module,
+        elements=elements,
+        baseline=(0.0,) * len(elements),
+    )
+
+
+def read_checkpoint(
+    path: str | Path, config: Mapping[str, Any], *, dtype: Any = jnp.float32
+) -> Potential:
+    """An AlphaNet potential from a torch checkpoint; :func:`read` says what ``config`` holds.
+
+    Raises:
+      ImportError: torch is not installed.
+      ValueError: no state dict in the file, or parameters missing or left over.
+    """
+    return read(config, load_state_dict(path), dtype=dtype)
+
+
+def _message(source: ReferenceParameters, path: str) -> dict[str, Any]:
+    channels = linear(source, path + "dia.")
+    return {
+        "norm_scale": source.take(path + "x_layernorm.weight"),
+        "norm_bias": source.take(path + "x_layernorm.bias"),
+        "sources": mlp(source, path + "x_proj."),
+        "radial": linear(source, path + "rbf_proj."),
+        "frame": mlp(source, path + "dir_proj."),
+        "complex": linear(source, path + "scale."),
+        "kernel_real": source.take(path + "kernel_real"),
+        "kernel_imag": source.take(path + "kernel_imag"),
+        "gates": mlp(source, path + "diagonal."),
+        "direction": source.take(path + "diachi1"),
+        "channels": {"kernel": channels["kernel"]},
+        "channels_bias": channels["bias"],
+        "numbers": linear(source, path + "fc_mps."),
+        "message_norm_scale": source.take(path + "dx_layer_norm.weight"),
+        "message_norm_bias": source.take(path + "dx_layer_norm.bias"),
+        "phase": linear(source, path + "scale2.0."),
+    }
