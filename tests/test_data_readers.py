@@ -241,6 +241,16 @@ def test_cut_files(tmp_path, suffix, kept):
     assert "\n" not in str(error.value)
 
 
+def test_a_number_cut_at_the_end_of_the_file(tmp_path):
+    table = [f"H {k:10.6f} {k:10.6f} {k:10.6f}" for k in range(3)]
+    text = "\n".join(["3", "Properties=species:S:1:pos:R:3", *table])
+    (tmp_path / "whole.xyz").write_text(text)
+    assert len(read_frames(tmp_path / "whole.xyz")) == 1
+    (tmp_path / "cut.xyz").write_text(text[:-3])
+    with pytest.raises(ValueError, match=r"cut.xyz#0.*shorter than the others.*cut off"):
+        read_frames(tmp_path / "cut.xyz")
+
+
 def test_empty_missing_and_foreign_files(tmp_path):
     (tmp_path / "e.extxyz").touch()
     with pytest.raises(ValueError, match="empty file"):
@@ -296,6 +306,11 @@ def test_required_labels(tmp_path):
     read_frames(tmp_path / "f.extxyz", settings(require=["energy"]))
     with pytest.raises(ValueError, match=r"f.extxyz#3: got no forces.*keys.forces"):
         read_frames(tmp_path / "f.extxyz", settings(require=["energy", "forces"]))
+    write_hdf5(read_frames(tmp_path / "f.extxyz"), tmp_path / "f.h5")
+    with pytest.raises(ValueError, match=r"f.extxyz#3: got no forces.*keys.forces"):
+        read_frames(tmp_path / "f.h5", settings(require=["energy", "forces"]))
+    write_hdf5(frames[:3], tmp_path / "g.h5")
+    assert len(read_frames(tmp_path / "g.h5", settings(require=["energy", "forces"]))) == 3
 
 
 def test_a_periodic_frame_without_volume():

@@ -94,7 +94,7 @@ def test_subset_is_a_view():
 def files(tmp_path):
     write_extxyz([isolated(1, -1.0), *water_frames(10), isolated(8, -2.0)], tmp_path / "a.xyz")
     write_extxyz(water_frames(3, seed=1), tmp_path / "b.xyz")
-    write_hdf5(water_frames(4), tmp_path / "c.h5")
+    write_hdf5([*water_frames(4), isolated(1, -1.0)], tmp_path / "c.h5")
     return tmp_path
 
 
@@ -113,9 +113,10 @@ def test_load_sets_splits_one_file_and_sets_isolated_atoms_apart(files):
 def test_load_sets_with_separate_files(files):
     a, b, c = (str(files / n) for n in ("a.xyz", "b.xyz", "c.h5"))
     sets = load_sets(DataSettings(train=(a, b), valid=c))
-    assert [len(sets.train), len(sets.valid), len(sets.test)] == [13, 4, 0]
+    assert [len(sets.train), len(sets.valid), len(sets.test)] == [13, 5, 0]
     lazy = load_sets(DataSettings(train=c, valid=b, test=b))
     assert [len(lazy.train), len(lazy.valid), len(lazy.test)] == [4, 3, 3]
+    assert [f.name for f in lazy.isolated] == ["atom1"]
     with pytest.raises(ValueError, match="remove one"):
         DataSettings.parse({"train": a, "valid": b, "split": {"valid": 0.1}})
     with pytest.raises(ValueError, match="at least one training file"):

@@ -5,6 +5,7 @@ All in double precision on the host: total energies of -10^4 eV lose a meV in fl
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -92,9 +93,15 @@ def fit_baseline(
       ValueError: given or isolated energies do not cover the elements, two isolated atoms of
         an element disagree, or there are no energies to fit.
     """
-    structures, atoms = separate_isolated(frames)
-    atoms = [*atoms, *isolated]
-    elements = elements_of([*structures, *atoms])
+    rows: list[_Row] = []
+    atoms = list(isolated)
+    for frame in frames:  # one pass, keeping no structure: there may be more than memory holds
+        if is_isolated_atom(frame) and frame.energy is not None:
+            atoms.append(frame)
+        else:
+            rows.append(_Row.of(frame))
+    found = [row.elements for row in rows] + [frame.numbers for frame in atoms]
+    elements = tuple(np.unique(np.concatenate(found)).tolist()) if found else ()
     if settings.energies is not None:
         return _given(elements, settings.energies)
     if settings.source == "none":
@@ -108,7 +115,7 @@ def fit_baseline(
             f"got no isolated-atom energy for {', '.join(missing)}; expected a frame with one atom "
             "of each element; add them, or set baseline.source to least_squares"
         )
-    return _least_squares(structures, elements)
+    return _least_squares(rows, elements)
 
 
 def subtract_baseline(frames: Iterable[Frame], baseline: Baseline) -> Float[np.ndarray, "frames"]:
@@ -125,23 +132,16 @@ def subtract_baseline(frames: Iterable[Frame], baseline: Baseline) -> Float[np.n
     )
 
 
-def separate_isolated(frames: Iterable[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Frames that are structures, and frames that are isolated atoms with an energy."""
-    structures: list[Frame] = []
-    atoms: list[Frame] = []
-    for frame in frames:
-        (atoms if is_isolated_atom(frame) and frame.energy is not None else structures).append(
-            frame
-        )
-    return structures, atoms
+class _Row(NamedTuple):
+    """Composition and energy of a frame."""
 
+    elements: np.ndarray
+    counts: np.ndarray
+    energy: float | None
 
-def elements_of(frames: Iterable[Frame]) -> tuple[int, ...]:
-    """Atomic numbers that occur, ascending."""
-    found: set[int] = set()
-    for frame in frames:
-        found.update(np.unique(frame.numbers).tolist())
-    return tuple(sorted(found))
+    @classmethod
+    def of(cls, frame: Frame) -> "_Row":
+        return cls(*np.unique(frame.numbers, return_counts=True), frame.energy)
 
 
 def _given(elements: tuple[int, ...], energies: dict[str, float]) -> Baseline:
@@ -177,18 +177,20 @@ def _isolated_energies(atoms: Iterable[Frame]) -> dict[int, float]:
     return energies
 
 
-def _least_squares(frames: Sequence[Frame], elements: tuple[int, ...]) -> Baseline:
-    labelled = [f for f in frames if f.energy is not None]
+def _least_squares(rows: Sequence[_Row], elements: tuple[int, ...]) -> Baseline:
+    labelled = [row for row in rows if row.energy is not None]
     if not labelled:
         raise ValueError(
             "got no frame with an energy; expected some to fit the baseline to; set "
             "baseline.source to none, or give keys.energy"
         )
-    counts = np.array([[np.sum(f.numbers == z) for z in elements] for f in labelled], np.float64)
+    counts = np.zeros((len(labelled), len(elements)))
+    for k, row in enumerate(labelled):
+        counts[k, np.searchsorted(elements, row.elements)] = row.counts
     sizes = counts.sum(1)
     # Energies per atom, so that large cells do not outweigh small ones.
     fractions = counts / sizes[:, None]
-    per_atom = np.array([f.energy for f in labelled], np.float64) / sizes
+    per_atom = np.array([row.energy for row in labelled], np.float64) / sizes
     rank = int(np.linalg.matrix_rank(np.unique(fractions, axis=0)))
     energies, *_ = np.linalg.lstsq(fractions, per_atom)
     residual = float(np.sqrt(np.mean((per_atom - fractions @ energies) ** 2)))

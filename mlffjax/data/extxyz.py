@@ -46,6 +46,11 @@ def iterate_extxyz(path: Path) -> Iterator[ase.Atoms]:
                     f"expected {count}; the file is cut off: copy it again, or remove the last "
                     "frame"
                 )
+            if _last_line_is_cut(block):
+                raise ValueError(
+                    f"{where}: got a last line shorter than the others, {block[-1]!r}; expected "
+                    "complete numbers; the file is cut off: copy it again, or remove the last frame"
+                )
             try:
                 yield next(iter(read_xyz(io.StringIO("".join(block)), 0)))
             except Exception as error:  # ASE raises whatever the parsing of a line raised
@@ -79,6 +84,12 @@ def write_extxyz(frames: Iterable[Frame], path: str | os.PathLike) -> int:
             count += 1
     os.replace(partial, target)
     return count
+
+
+def _last_line_is_cut(block: list[str]) -> bool:
+    """Whether the file ends inside the last number of a table with columns of fixed width."""
+    widths = {len(line.rstrip("\n")) for line in block[2:-1]}
+    return not block[-1].endswith("\n") and len(widths) == 1 and len(block[-1]) < widths.pop()
 
 
 def _format(frame: Frame) -> str:

@@ -23,8 +23,10 @@ from typing import overload
 
 import h5py
 import numpy as np
+from jaxtyping import Int
 
-from mlffjax.data.checks import RawFrame, UnitFactors, make_frame
+from mlffjax.config.data import Label
+from mlffjax.data.checks import RawFrame, UnitFactors, check_labels, make_frame
 from mlffjax.data.frames import Frame
 
 FORMAT = "mlffjax-frames"
@@ -170,6 +172,22 @@ class Hdf5Frames(Sequence[Frame]):
             ),
             self._factors,
         )
+
+    @property
+    def sizes(self) -> Int[np.ndarray, "frames"]:
+        """Number of atoms of each frame ``[frames]``, without reading the frames."""
+        return np.diff(self._offsets)
+
+    def check_labels(self, require: tuple[Label, ...]) -> None:
+        """Check that every frame has the labels, reading only those that lack one.
+
+        Raises:
+          ValueError: as :func:`mlffjax.data.checks.check_labels`.
+        """
+        for label in require:
+            has = _dataset(self._open(), f"has_{label}")[:]
+            for index in np.flatnonzero(~has):
+                check_labels(self[int(index)], (label,))
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_file": None}

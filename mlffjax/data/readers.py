@@ -27,8 +27,8 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
       settings: names of labels, units, and which labels must be there.
 
     Returns:
-      At least one frame, in eV and Angstrom, float64. All are checked, except in an HDF5
-      file, whose frames are checked when they are read.
+      At least one frame, in eV and Angstrom, float64. All are checked; the numbers in an
+      HDF5 file when a frame is read.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -43,7 +43,9 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
         raise ValueError(
             f"{Path(path).name}: got no frames; expected at least one; check how the file was made"
         )
-    if not isinstance(frames, Hdf5Frames):
+    if isinstance(frames, Hdf5Frames):
+        frames.check_labels(settings.require)
+    else:
         for frame in frames:
             check_labels(frame, settings.require)
     return frames

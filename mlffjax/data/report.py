@@ -121,7 +121,7 @@ def make_report(
     source: str = "data",
     isolated: Sequence[Frame] = (),
 ) -> Report:
-    """Look at every frame.
+    """Look at every frame; all of them are held in memory.
 
     Args:
       frames: the data set.

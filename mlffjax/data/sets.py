@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mlffjax.config.data import DataSettings
 from mlffjax.data.checks import is_isolated_atom
 from mlffjax.data.frames import Frame
@@ -41,9 +43,10 @@ def load_sets(settings: DataSettings, split: Split | None = None) -> DataSets:
         :func:`mlffjax.data.make_split`; or a saved split is of other files.
     """
     frames = _read_all(settings.train, settings)
-    # A file larger than memory is not searched: its isolated atoms go into an own file.
+    # A file larger than memory is not read for this, only its frames of one atom.
     lazy = isinstance(frames, Hdf5Frames)
-    alone = [] if lazy else [k for k, frame in enumerate(frames) if is_isolated_atom(frame)]
+    single = np.flatnonzero(frames.sizes == 1).tolist() if lazy else range(len(frames))
+    alone = [k for k in single if is_isolated_atom(frames[k])]
     if split is None:
         shares = settings.split
         if shares.valid is None and settings.valid:
