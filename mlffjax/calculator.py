@@ -73,9 +73,9 @@ class MLFFCalculator(Calculator):
         numbers = np.asarray(self.atoms.numbers)
         self.potential.check_elements(numbers)
         with_stress = "stress" in properties
-        if with_stress and abs(np.linalg.det(self.atoms.cell[:])) < 1e-9:
+        if with_stress and abs(np.linalg.det(self.atoms.cell.array)) < 1e-9:
             raise PropertyNotImplementedError(
-                f"got the cell {self.atoms.cell[:].tolist()} without volume; expected three "
+                f"got the cell {self.atoms.cell.array.tolist()} without volume; expected three "
                 "independent lattice vectors for a stress; set the cell, or ask for forces only"
             )
         function: Any = _energy_forces_stress if with_stress else _energy_forces
@@ -84,7 +84,7 @@ class MLFFCalculator(Calculator):
     def _graph(self, numbers: np.ndarray) -> AtomGraph:
         atoms = self.atoms
         assert atoms is not None
-        positions, cell = atoms.get_positions(), np.asarray(atoms.cell[:])
+        positions, cell = atoms.get_positions(), np.asarray(atoms.cell.array)
         edges = self._list.edges(positions, cell, np.asarray(atoms.pbc))
         dtype, count = self.potential.dtype, len(numbers)
         graph = AtomGraph(

@@ -123,7 +123,7 @@ def cell_lists(
 
     fns = partition.neighbor_list(
         displacement,
-        _upper_triangular(whole),
+        jnp.asarray(_upper_triangular(whole)),
         r_cutoff=radius,
         dr_threshold=0.0,
         capacity_multiplier=margin,

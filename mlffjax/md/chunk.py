@@ -1,6 +1,6 @@
 """The compiled part of a simulation: a stretch of steps with its neighbour list."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -128,10 +128,10 @@ def start(
 @partial(jax.jit, static_argnames="program")
 def with_plan(program: Program, state: State) -> State:
     """The same state with a fresh neighbour list of the program's sizes."""
-    fresh = device_neighbors.allocate(
-        program.plan, state.position, state.force.neighbors.box
-    ).replace(rebuilds=state.force.neighbors.rebuilds + 1)
-    return state.set(force=state.force.replace(neighbors=fresh))
+    old = state.force.neighbors
+    fresh = device_neighbors.allocate(program.plan, state.position, old.box)
+    fresh = replace(fresh, rebuilds=old.rebuilds + 1)
+    return state.set(force=replace(state.force, neighbors=fresh))
 
 
 @partial(jax.jit, static_argnames="program")

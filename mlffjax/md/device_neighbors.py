@@ -241,7 +241,8 @@ def current_graph(
         senders = jnp.where(mask, senders[index], count - 1)
         receivers = jnp.where(mask, receivers[index], count - 1)
         shifts = jnp.where(mask[:, None], shifts[index], 0)
-        neighbors = neighbors.replace(edges_needed=jnp.maximum(neighbors.edges_needed, needed))
+        most = jnp.maximum(neighbors.edges_needed, needed)
+        neighbors = replace(neighbors, edges_needed=most)
     graph = AtomGraph(
         numbers=numbers,
         positions=positions,
@@ -294,7 +295,8 @@ def _rebuild(plan: NeighborPlan, positions: Positions, old: Neighbors) -> Neighb
             positions, old.box, plan.candidates
         )
     last = positions.shape[0] - 1
-    return old.replace(
+    return replace(
+        old,
         senders=jnp.where(mask, senders, last),
         receivers=jnp.where(mask, receivers, last),
         shifts=jnp.where(mask[:, None], shifts, 0),

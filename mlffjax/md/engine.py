@@ -27,6 +27,7 @@ from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
+from mlffjax.units import BOLTZMANN
 
 #: A stretch is redone at most so often before the run gives up: each time it grows by a margin.
 MAX_REDO = 20
@@ -257,7 +258,7 @@ class _Run:
             potential=rows[:, 0],
             kinetic=rows[:, 1],
             conserved=rows[:, 2],
-            temperature=np.asarray(velocities.temperature(rows[:, 1], self.dof)),
+            temperature=2 * rows[:, 1] / (self.dof * BOLTZMANN),
         )
 
     def _block(self, records: Records, first: int, last: int) -> Block:
@@ -333,6 +334,6 @@ def _frame(atoms: ase.Atoms) -> Frame:
     return Frame(
         numbers=np.asarray(atoms.numbers),
         positions=np.asarray(atoms.positions, np.float64),
-        cell=np.asarray(atoms.cell[:], np.float64),
+        cell=np.asarray(atoms.cell.array, np.float64),
         pbc=np.asarray(atoms.pbc, bool),
     )
