@@ -124,8 +124,9 @@ class Hdf5Frames(Sequence[Frame]):
         """
         self._path = Path(path)
         self._file: h5py.File | None = None
+        self._data: dict[str, h5py.Dataset] = {}
         try:
-            file = self._open()
+            file = h5py.File(self._path, "r")
         except OSError as error:
             text = " ".join(str(error).split())
             raise ValueError(
@@ -138,7 +139,10 @@ class Hdf5Frames(Sequence[Frame]):
                 f"{self._path.name}: got the format {kind!r}, version {version}; expected "
                 f"{FORMAT!r}, version {VERSION}; write it with mlffjax.data.write_hdf5"
             )
-        self._offsets = _dataset(file, "offsets")[:]
+        self._file = file
+        data = self._open()
+        self._offsets = data["offsets"][:]
+        self._has = {label: data[f"has_{label}"][:] for label in ("energy", "forces", "stress")}
         self._factors = UnitFactors(1.0, 1.0, 1.0, 1.0, 1.0)
 
     def __len__(self) -> int:
@@ -152,23 +156,23 @@ class Hdf5Frames(Sequence[Frame]):
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        file = self._open()
+        data = self._open()
         start, stop = self._offsets[index : index + 2]
 
         def label(name: str, where):
-            return _dataset(file, name)[where] if _dataset(file, f"has_{name}")[index] else None
+            return data[name][where] if self._has[name][index] else None
 
         return make_frame(
             RawFrame(
-                name=_text(file, "name", index) or f"{self._path.name}#{index}",
-                numbers=_dataset(file, "numbers")[start:stop],
-                positions=_dataset(file, "positions")[start:stop],
-                cell=_dataset(file, "cell")[index],
-                pbc=_dataset(file, "pbc")[index],
+                name=_text(data["name"], index) or f"{self._path.name}#{index}",
+                numbers=data["numbers"][start:stop],
+                positions=data["positions"][start:stop],
+                cell=data["cell"][index],
+                pbc=data["pbc"][index],
                 energy=label("energy", index),
                 forces=label("forces", slice(start, stop)),
                 stress=label("stress", index),
-                group=_text(file, "group", index),
+                group=_text(data["group"], index),
             ),
             self._factors,
         )
@@ -185,27 +189,29 @@ class Hdf5Frames(Sequence[Frame]):
           ValueError: as :func:`mlffjax.data.checks.check_labels`.
         """
         for label in require:
-            has = _dataset(self._open(), f"has_{label}")[:]
-            for index in np.flatnonzero(~has):
+            for index in np.flatnonzero(~self._has[label]):
                 check_labels(self[int(index)], (label,))
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_file": None, "_data": {}}
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> dict[str, h5py.Dataset]:
         if self._file is None:
             self._file = h5py.File(self._path, "r")
-        return self._file
+        if not self._data:  # finding a dataset by name costs more than reading a frame of it
+            names = ("offsets", *_PER_ATOM, *_PER_FRAME, *_TEXT)
+            self._data = {name: _dataset(self._file, name) for name in names}
+        return self._data
 
     def close(self) -> None:
         """Close the file; it is opened again when a frame is asked for."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+        self._file, self._data = None, {}
 
 
-def _text(file: h5py.File, name: str, index: int) -> str:
-    return str(_dataset(file, name).asstr()[index])
+def _text(dataset: h5py.Dataset, index: int) -> str:
+    return dataset[index].decode("utf-8")
 
 
 def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
