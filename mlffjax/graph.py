@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -173,7 +174,7 @@ def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:
     atoms = np.cumsum([0] + [g.numbers.shape[0] for g in graphs[:-1]])
     count = np.cumsum([0] + [g.graph_mask.shape[0] for g in graphs[:-1]])
 
-    def join(name: str, offsets: np.ndarray | None = None) -> np.ndarray:
+    def join(name: str, offsets: np.ndarray | None = None) -> Any:  # NumPy, on the host
         parts = [np.asarray(getattr(g, name)) for g in graphs]
         if offsets is not None:
             parts = [p + o for p, o in zip(parts, offsets.astype(np.int32), strict=True)]
@@ -215,7 +216,7 @@ def pad(graph: AtomGraph, room: GraphSize) -> AtomGraph:
         room.graphs - size.graphs,
     )
 
-    def fill(array, extra: int, value: int = 0) -> np.ndarray:
+    def fill(array: Any, extra: int, value: int = 0) -> Any:  # NumPy, on the host
         array = np.asarray(array)
         width = [(0, extra)] + [(0, 0)] * (array.ndim - 1)
         return np.pad(array, width, constant_values=value)

@@ -4,7 +4,7 @@ The lists come from vesin (cell lists in C++, any triclinic cell, any mix of per
 directions, self-images of cells shorter than the cutoff).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import vesin
@@ -112,15 +112,16 @@ def atom_graph(
     """
     edges = neighbor_list(positions, cell, pbc, cutoff)
     count = len(numbers)
+    host: Any = np.asarray  # on the host, NumPy arrays stand where JAX arrays are annotated
     return AtomGraph(
-        numbers=np.asarray(numbers, np.int32),
-        positions=np.asarray(positions, dtype),
-        cell=np.asarray(cell, dtype)[None],
-        graph_index=np.zeros(count, np.int32),
-        senders=edges.senders,
-        receivers=edges.receivers,
-        shifts=edges.shifts,
-        node_mask=np.ones(count, bool),
-        edge_mask=np.ones(len(edges.senders), bool),
-        graph_mask=np.ones(1, bool),
+        numbers=host(numbers, np.int32),
+        positions=host(positions, dtype),
+        cell=host(cell, dtype)[None],
+        graph_index=host(np.zeros(count, np.int32)),
+        senders=host(edges.senders),
+        receivers=host(edges.receivers),
+        shifts=host(edges.shifts),
+        node_mask=host(np.ones(count, bool)),
+        edge_mask=host(np.ones(len(edges.senders), bool)),
+        graph_mask=host(np.ones(1, bool)),
     )

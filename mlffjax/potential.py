@@ -1,7 +1,8 @@
 """A trained force field: architecture, parameters and energy baseline, as pure functions."""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -131,8 +132,8 @@ class Potential:
 
     def astype(self, dtype: Any) -> "Potential":
         """The same potential with parameters of another dtype."""
-        cast = lambda x: jnp.asarray(x, dtype) if _is_float(x) else x  # noqa: E731
-        return self.replace(params=jax.tree.map(cast, self.params))
+        as_dtype = lambda x: jnp.asarray(x, dtype) if _is_float(x) else x  # noqa: E731
+        return replace(self, params=jax.tree.map(as_dtype, self.params))
 
     def check_elements(self, numbers: Int[np.ndarray, "atoms"]) -> None:
         """Host check that every atomic number is known.
@@ -179,12 +180,13 @@ class Potential:
             edge_mask=graph.edge_mask,
             graph_mask=graph.graph_mask,
         )
-        output = self.module.apply(self.params, view)
+        output = cast(AtomwiseOutput, self.module.apply(self.params, view))
         energy = self.scale * output.energy
         if self.shift is not None:
             energy = energy + jnp.asarray(np.asarray(self.shift), energy.dtype)[view.species]
         forces = None if output.forces is None else self.scale * output.forces
-        return output.replace(
+        return replace(
+            output,
             energy=masked(energy, graph.node_mask),
             forces=None if forces is None else masked(forces, graph.node_mask),
         )
@@ -215,10 +217,10 @@ class Potential:
         gradient = masked(gradient, graph.edge_mask)
         prediction = self._prediction(graph, output)
         if not self.module.direct_forces:
-            prediction = prediction.replace(forces=_forces(gradient, graph))
+            prediction = replace(prediction, forces=_forces(gradient, graph))
         if with_stress:
             virial = _virial(gradient, vectors, graph)
-            prediction = prediction.replace(virial=virial, stress=_stress(virial, graph.cell))
+            prediction = replace(prediction, virial=virial, stress=_stress(virial, graph.cell))
         return prediction
 
 
