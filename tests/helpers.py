@@ -32,6 +32,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "kernel_size": 3,
     },
     "leignn": {"num_features": 8, "num_layers": 2, "num_radial": 8},
+    "painn": {"num_features": 8, "num_layers": 2, "num_radial": 8},
     "schnet": {"num_features": 8, "num_layers": 2, "num_basis": 8},
     "so3krates": {"num_features": 12, "num_layers": 2, "num_heads": 2, "num_radial": 8},
 }

@@ -8,12 +8,14 @@ from mlffjax.models.alphanet import AlphaNet as AlphaNet
 from mlffjax.models.base import Architecture as Architecture
 from mlffjax.models.base import AtomwiseOutput as AtomwiseOutput
 from mlffjax.models.leignn import LEIGNN as LEIGNN
+from mlffjax.models.painn import PaiNN as PaiNN
 from mlffjax.models.schnet import SchNet as SchNet
 from mlffjax.models.so3krates import SO3krates as SO3krates
 
 ARCHITECTURES: Mapping[str, type[Architecture]] = {
     "alphanet": AlphaNet,
     "leignn": LEIGNN,
+    "painn": PaiNN,
     "schnet": SchNet,
     "so3krates": SO3krates,
 }

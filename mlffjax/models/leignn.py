@@ -15,7 +15,8 @@ from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
 from mlffjax.nn.norms import smooth_norm
 from mlffjax.nn.radial import gaussian_basis
-from mlffjax.nn.scatter import mean_over_graph, sum_to_receivers
+from mlffjax.nn.scatter import mean_over_graph
+from mlffjax.nn.vector_messages import scalar_vector_messages
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, EdgeVectors
 
 #: ``[n, 3, features]``: one vector a channel.
@@ -241,14 +242,11 @@ class LocalMessage(nn.Module):
         if self.smooth_cutoff:
             filters = filters * edges.envelope[:, None]
         sources = MLP((width // 2, parts * width), scaled_silu, name="sources")(scalars)
-        product = sources[graph.senders] * filters * (1 / math.sqrt(3))
-        force, scalar_message, *gate = jnp.split(product, parts, axis=1)
-        vector_message = force[:, None, :] * edges.directions[:, :, None]
-        if vectors is not None:
-            vector_message = vector_message + gate[0][:, None, :] * vectors[graph.senders]
-        received = sum_to_receivers(vector_message, graph) * (1 / math.sqrt(width))
-        scalars = (scalars + sum_to_receivers(scalar_message, graph)) * (1 / math.sqrt(2))
-        return scalars, received if vectors is None else vectors + received
+        sources = sources * (1 / math.sqrt(3))
+        dx, dv = scalar_vector_messages(sources, filters, vectors, edges.directions, graph)
+        scalars = (scalars + dx) * (1 / math.sqrt(2))
+        dv = dv * (1 / math.sqrt(width))
+        return scalars, dv if vectors is None else vectors + dv
 
 
 class LocalUpdate(nn.Module):
