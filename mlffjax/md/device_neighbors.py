@@ -150,14 +150,14 @@ def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) ->
       neighbors: the list that overflowed.
       positions: where to start again ``[atoms, 3]`` in Angstrom.
     """
-    candidates = max(plan.candidates, int(neighbors.candidates_needed))
-    edges = max(plan.edges, int(neighbors.edges_needed))
     box = np.asarray(neighbors.box, np.float64)
     radius = plan.cutoff + plan.skin
-    larger = replace(
-        _with_room(plan, len(positions), candidates, edges),
-        replicas=replicas_needed(box, np.asarray(plan.pbc), radius),
-    )
+    candidates, edges = int(neighbors.candidates_needed), int(neighbors.edges_needed)
+    larger = replace(plan, replicas=replicas_needed(box, np.asarray(plan.pbc), radius))
+    if candidates > plan.candidates:
+        larger = _with_room(larger, len(positions), candidates, max(edges, plan.edges))
+    elif edges > plan.edges:
+        larger = _with_room(larger, len(positions), 0, edges)
     if plan.cells is None:
         return larger
     room = 2 * plan.cells.margin if bool(neighbors.cells_overflow) else plan.cells.margin
@@ -278,12 +278,16 @@ def default_skin(num_atoms: int) -> float:
 
 
 def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> NeighborPlan:
-    """The plan with buckets for these counts and a margin."""
+    """The plan with buckets for these counts and a margin, and never less than before."""
     most = atoms * atoms * math.prod(plan.replicas)
-    room = bucket(min(math.ceil(MARGIN * candidates) + 8, most), 32)
-    inner = min(bucket(min(math.ceil(MARGIN * edges) + 8, most), 32), room)
+
+    def room(count: int) -> int:
+        return bucket(min(math.ceil(MARGIN * count) + 8, most), 32)
+
+    outer = max(plan.candidates, room(candidates))
+    inner = min(max(plan.edges, room(edges)), outer)
     # Picking the edges costs more than it saves where nearly all candidates are edges.
-    return replace(plan, candidates=room, edges=room if inner > 0.9 * room else inner)
+    return replace(plan, candidates=outer, edges=outer if inner > 0.9 * outer else inner)
 
 
 def _rebuild(plan: NeighborPlan, positions: Positions, old: Neighbors) -> Neighbors:

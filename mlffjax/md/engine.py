@@ -34,6 +34,11 @@ MAX_REDO = 20
 #: Bytes of frames kept on the device in one stretch.
 MAX_RECORD_BYTES = 64_000_000
 
+_OUTGROWN = (
+    f"got a neighbour list that outgrew its room {MAX_REDO} times in a row; expected a stable "
+    "density; check the potential and the time step"
+)
+
 Progress = Callable[[int, Thermo], None]
 
 
@@ -148,9 +153,7 @@ class _Run:
                 )
             momenta = self.masses[:, None] * np.asarray(initial_velocities) * TIME_UNIT_FS
             momenta = jnp.asarray(momenta, dtype)
-        state, row, sound = chunk.start(
-            self.program, self.potential, self.system, positions, momenta, for_noise
-        )
+        state, row, sound = self._start(positions, momenta, for_noise)
         if not bool(sound):
             raise ValueError(
                 f"got the energy {float(row[0])} eV and kinetic energy {float(row[1])} eV at the "
@@ -159,6 +162,19 @@ class _Run:
             )
         self.first_rows = self._thermo(np.asarray(row)[None], np.zeros(1, int))
         return state
+
+    def _start(self, positions: Array, momenta: Array, key: Array) -> tuple[State, Array, Array]:
+        """The state at the start, with a list that has room for it."""
+        for _ in range(MAX_REDO):
+            state, row, sound = chunk.start(
+                self.program, self.potential, self.system, positions, momenta, key
+            )
+            neighbors = state.force.neighbors
+            if not bool(neighbors.overflow(self.program.plan)):
+                return state, row, sound
+            plan = enlarge(self.program.plan, neighbors, self.frame.positions)
+            self.program = replace(self.program, plan=plan)
+        raise RuntimeError(_OUTGROWN)
 
     def _draw_momenta(self, key: Array, positions: Array) -> Array:
         settings, masses = self.settings, self.system.masses
@@ -220,10 +236,7 @@ class _Run:
                 return stretch
             self.redone += 1
             self._enlarge(stretch.state)
-        raise RuntimeError(
-            f"got a neighbour list that outgrew its room {MAX_REDO} times within {count} steps; "
-            "expected a stable density; check the potential and the time step"
-        )
+        raise RuntimeError(_OUTGROWN)
 
     def _enlarge(self, overflowed: State) -> None:
         """More room, from the state before the stretch that overflowed."""
