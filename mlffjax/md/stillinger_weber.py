@@ -71,7 +71,7 @@ def silicon_frames(
     num_frames: int,
     seed: int,
     repeats: tuple[int, int, int] = (2, 2, 2),
-    max_rattle: float = 0.2,
+    max_rattle: float = 0.12,
     max_strain: float = 0.04,
 ) -> list[Frame]:
     """Diamond silicon, strained to triclinic cells and rattled, with exact labels.
