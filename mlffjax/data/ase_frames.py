@@ -7,7 +7,6 @@ from typing import Any
 import ase
 import ase.db
 import ase.io
-import numpy as np
 
 from mlffjax.config.data import READ_DEFAULTS, ReadSettings
 from mlffjax.data import keys
@@ -113,11 +112,4 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(
         f"{path.name}: got a file that ASE cannot read ({text}); expected a format of ase.io; "
         "check that it is complete and that its suffix names its format"
-    )
-
-
-def atoms_from_frame(frame: Frame) -> ase.Atoms:
-    """ASE's atoms of a frame, without labels."""
-    return ase.Atoms(
-        numbers=frame.numbers, positions=frame.positions, cell=frame.cell, pbc=np.array(frame.pbc)
     )

@@ -127,11 +127,6 @@ def check_labels(frame: Frame, require: tuple[Label, ...]) -> None:
         )
 
 
-def renamed(frame: Frame, name: str) -> Frame:
-    """The same frame under another name."""
-    return replace(frame, name=name)
-
-
 def _numbers(raw: RawFrame) -> np.ndarray:
     numbers = np.asarray(raw.numbers)
     if numbers.ndim != 1 or not numbers.size:
