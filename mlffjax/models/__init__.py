@@ -43,7 +43,10 @@ def build(name: str, settings: Mapping[str, Any]) -> Architecture:
             raise ValueError(
                 f"got the unknown setting {key!r} for {name}; expected some of {', '.join(known)}"
             )
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()
+    }
+    return cls(**values)
 
 
 def hyperparameters(cls: type[Architecture]) -> tuple[str, ...]:
