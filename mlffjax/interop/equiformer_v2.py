@@ -10,11 +10,10 @@ import numpy as np
 
 from mlffjax.interop.parameters import ReferenceParameters
 from mlffjax.interop.torch_layers import linear, load_state_dict
-from mlffjax.models.equiformer_v2 import AttentionActivation, EquiformerV2, FeedForwardActivation
-from mlffjax.nn.so3_norm import NormKind
+from mlffjax.models.equiformer_v2 import EquiformerV2
 from mlffjax.potential import Potential
 
-_NORMS: Mapping[str, NormKind] = {
+_NORMS: Mapping[str, str] = {
     "layer_norm_sh": "separable",
     "layer_norm": "degree_wise",
     "rms_norm_sh": "rms",
@@ -60,8 +59,8 @@ def module_from_config(config: Mapping[str, Any]) -> EquiformerV2:
     if resolution is None:
         raise ValueError("got no grid_resolution; expected the published 18; add it")
     gate, separable = config.get("use_gate_act", False), config.get("use_sep_s2_act", True)
-    attention: AttentionActivation = "gate" if gate else "separable_s2" if separable else "s2"
-    feed_forward: FeedForwardActivation = attention
+    attention = "gate" if gate else "separable_s2" if separable else "s2"
+    feed_forward = attention
     if config.get("use_grid_mlp", False):
         feed_forward = "separable_grid" if separable else "grid"
     return EquiformerV2(
@@ -229,7 +228,7 @@ def _so3_linear(source: ReferenceParameters, path: str) -> dict[str, Any]:
     return {"kernel": kernel, "bias": source.take(path + "bias")}
 
 
-def _norm(source: ReferenceParameters, path: str, kind: NormKind) -> dict[str, Any]:
+def _norm(source: ReferenceParameters, path: str, kind: str) -> dict[str, Any]:
     weight = source.take(path + "affine_weight")
     if kind == "separable":
         scalars = _layer_norm(source, path + "norm_l0.")

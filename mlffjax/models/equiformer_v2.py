@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import sqrt
-from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,10 @@ from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.cutoffs import polynomial_cutoff
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.radial import gaussian_basis
-from mlffjax.nn.s2_grid import GridRule
 from mlffjax.nn.scatter import softmax_over_neighbors, sum_to_receivers
 from mlffjax.nn.so2 import SO2Linear
 from mlffjax.nn.so3_linear import SO3Linear, uniform_fan_in
-from mlffjax.nn.so3_norm import NormKind, SphericalNorm
+from mlffjax.nn.so3_norm import SphericalNorm
 from mlffjax.nn.spherical_activations import (
     gate,
     gate_orders,
@@ -31,9 +29,9 @@ from mlffjax.nn.wigner import EdgeRotation, OrderFeatures, edge_rotation, rotate
 from mlffjax.types import EdgeFeatures, EdgeScalars
 
 #: Features of an atom or edge, ``[n, (L+1)^2, C]``; see :mod:`mlffjax.nn.wigner`.
-Spherical = Float[Array, "n LL C"]
-AttentionActivation = Literal["separable_s2", "s2", "gate"]
-FeedForwardActivation = Literal["separable_grid", "grid", "separable_s2", "s2", "gate"]
+Spherical = Float[Array, "n _ _"]
+_ATTENTION_ACTIVATIONS = ("separable_s2", "s2", "gate")
+_FEED_FORWARD_ACTIVATIONS = ("separable_grid", "grid", "separable_s2", "s2", "gate")
 
 
 class EquiformerV2(Architecture):
@@ -125,14 +123,14 @@ class EquiformerV2(Architecture):
     feed_forward_channels: int = 128
     edge_channels: int = 128
     num_basis: int = 64
-    norm: NormKind = "separable"
-    attention_activation: AttentionActivation = "separable_s2"
-    feed_forward_activation: FeedForwardActivation = "separable_grid"
+    norm: str = "separable"
+    attention_activation: str = "separable_s2"
+    feed_forward_activation: str = "separable_grid"
     renormalize_attention: bool = True
-    grid_rule: GridRule = "gauss"
+    grid_rule: str = "gauss"
     attention_grid: tuple[int, int] = (7, 24)
     feed_forward_grid: tuple[int, int] = (12, 24)
-    force_head: Literal["gradient", "direct"] = "gradient"
+    force_head: str = "gradient"
     smooth_cutoff: bool = True
     avg_num_atoms: float = 1.0
     alpha_drop: float = 0.0
@@ -189,8 +187,8 @@ class EquiformerV2(Architecture):
     def _check(self) -> None:
         for name, known in (
             ("force_head", ("gradient", "direct")),
-            ("attention_activation", get_args(AttentionActivation)),
-            ("feed_forward_activation", get_args(FeedForwardActivation)),
+            ("attention_activation", _ATTENTION_ACTIVATIONS),
+            ("feed_forward_activation", _FEED_FORWARD_ACTIVATIONS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -262,9 +260,9 @@ class AttentionSettings:
     heads: int
     alpha: int
     value: int
-    activation: AttentionActivation
+    activation: str
     renormalize: bool
-    grid: tuple[GridRule, int, int]
+    grid: tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -272,8 +270,8 @@ class FeedForwardSettings:
     """Width and choices of the feed-forward networks; see :class:`EquiformerV2`."""
 
     hidden: int
-    activation: FeedForwardActivation
-    grid: tuple[GridRule, int, int]
+    activation: str
+    grid: tuple[str, int, int]
 
 
 class RadialFunction(nn.Module):
@@ -303,7 +301,7 @@ class RadialFunction(nn.Module):
         inputs = size + 2 * self.width
         kernel = self.param("kernel", uniform_fan_in(), (inputs, self.width), dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.width,), dtype)
-        hidden = basis @ kernel[:size] + bias
+        hidden = basis @ kernel[:size] + bias[None]
         from_sender = sender @ kernel[size : size + self.width]
         from_receiver = receiver @ kernel[size + self.width :]
         hidden = hidden + from_sender[graph.species[graph.senders]]
@@ -429,7 +427,7 @@ class Block(nn.Module):
 
     attention: AttentionSettings
     feed_forward: FeedForwardSettings
-    norm: NormKind
+    norm: str
     alpha_drop: float
     path_drop: float
 

@@ -6,7 +6,6 @@ z, no Condon-Shortley phase.
 
 from functools import lru_cache
 from math import sqrt
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,9 @@ from jaxtyping import Array, Float
 
 from mlffjax.nn.wigner import OrderFeatures, order_rescale
 
-GridRule = Literal["gauss", "equiangular"]
-
 
 def sphere_grid(
-    rule: GridRule, polar: int, azimuthal: int
+    rule: str, polar: int, azimuthal: int
 ) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points"]]:
     """Points and weights of a product quadrature on the unit sphere; weights sum to one.
 
@@ -73,15 +70,15 @@ def real_harmonics(
             legendre[n, m] = a * (z * legendre[n - 1, m] - b * legendre[n - 2, m])
     columns = []
     for degree in range(max_degree + 1):
-        columns += [sqrt(2) * legendre[degree, m] * waves[m].imag for m in range(degree, 0, -1)]
+        columns += [sqrt(2) * legendre[degree, m] * np.imag(waves[m]) for m in range(degree, 0, -1)]
         columns.append(legendre[degree, 0])
-        columns += [sqrt(2) * legendre[degree, m] * waves[m].real for m in range(1, degree + 1)]
+        columns += [sqrt(2) * legendre[degree, m] * np.real(waves[m]) for m in range(1, degree + 1)]
     return np.stack(columns, axis=1)
 
 
 @lru_cache(maxsize=32)
 def grid_matrices(
-    max_degree: int, max_order: int | None, rule: GridRule, polar: int, azimuthal: int
+    max_degree: int, max_order: int | None, rule: str, polar: int, azimuthal: int
 ) -> tuple[Float[np.ndarray, "points rows"], Float[np.ndarray, "rows points"]]:
     """Matrices from coefficients to values on a grid and back.
 

@@ -38,7 +38,7 @@ class SO2Linear(nn.Module):
         width = self.num_scalars + degrees * self.features
         kernel = self.param("kernel_0", uniform_fan_in(), (zero.shape[1], width), orders[0].dtype)
         bias = self.param("bias", nn.initializers.zeros, (width,), orders[0].dtype)
-        mixed = zero @ kernel + bias
+        mixed = zero @ kernel + bias[None]
         scalars = mixed[:, : self.num_scalars]
         result = [mixed[:, self.num_scalars :].reshape(edges, degrees, self.features)]
         for m, pair in enumerate(orders[1:], start=1):

@@ -39,5 +39,5 @@ class SO3Linear(nn.Module):
         kernel = self.param("kernel", uniform_fan_in(), shape, inputs.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), inputs.dtype)
         parts = [inputs[:, n**2 : (n + 1) ** 2] @ kernel[n] for n in range(degrees)]
-        parts[0] = parts[0] + bias
+        parts[0] = parts[0] + bias[None, None]
         return jnp.concatenate(parts, axis=1)

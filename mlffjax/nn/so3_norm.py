@@ -5,15 +5,12 @@ the same, whatever its number of orders.
 """
 
 from math import sqrt
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
-
-NormKind = Literal["separable", "degree_wise", "rms"]
 
 EPSILON = 1e-5  # of torch's and of the published layers
 
@@ -32,7 +29,7 @@ class SphericalNorm(nn.Module):
       ValueError: unknown kind.
     """
 
-    kind: NormKind = "separable"
+    kind: str = "separable"
 
     @nn.compact
     def __call__(self, inputs: Float[Array, "n LL C"]) -> Float[Array, "n LL C"]:
@@ -55,9 +52,9 @@ class SphericalNorm(nn.Module):
             raise ValueError(
                 f"got the norm {self.kind!r}; expected 'separable', 'degree_wise' or 'rms'"
             )
-        factors = jax.lax.rsqrt(squares + EPSILON)[:, :, None] * weight
+        factors = jax.lax.rsqrt(squares + EPSILON)[:, :, None] * weight[None]
         parts = [centred[:, n**2 : (n + 1) ** 2] * factors[:, n : n + 1] for n in range(degrees)]
-        parts[0] = parts[0] + bias
+        parts[0] = parts[0] + bias[None, None]
         return jnp.concatenate(parts, axis=1)
 
 

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mlffjax.nn.s2_grid import (
-    GridRule,
     flatten_orders,
     from_grid,
     grid_matrices,
@@ -50,7 +49,7 @@ def gate_orders(orders: OrderFeatures, gates: Float[Array, "edges L C"]) -> Orde
 def on_sphere(
     function: Callable[[Float[Array, "n points C"]], Float[Array, "n points C"]],
     features: Float[Array, "n LL C"],
-    grid: tuple[GridRule, int, int],
+    grid: tuple[str, int, int],
     scalars: Float[Array, "n 1 C"] | None = None,
 ) -> Float[Array, "n LL C"]:
     """``G^-1(function(G(features)))``, with ``l = 0`` replaced by ``scalars`` if given.
@@ -70,7 +69,7 @@ def on_sphere(
 
 def silu_on_sphere(
     orders: OrderFeatures,
-    grid: tuple[GridRule, int, int],
+    grid: tuple[str, int, int],
     scalars: Float[Array, "edges C"] | None = None,
 ) -> OrderFeatures:
     """:func:`on_sphere` with SiLU, of features in the frame of an edge.

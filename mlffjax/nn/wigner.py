@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from mlffjax.types import EdgeVectors
 
 #: Block of each degree, ``[edges, 2 min(l, M) + 1, 2 l + 1]``, rows ``0, 1..M, -1..-M``.
-EdgeRotation: TypeAlias = tuple[Float[Array, "edges rows columns"], ...]
+EdgeRotation: TypeAlias = tuple[Float[Array, "edges _ _"], ...]
 
 #: Rotated features by order: ``[edges, L+1, C]`` for ``m = 0``, then for every ``m > 0`` the
 #: pair of ``+m`` and ``-m``, ``[edges, 2, L+1-m, C]``, over the degrees ``l = m..L``.
@@ -61,7 +61,7 @@ def edge_rotation(directions: EdgeVectors, max_degree: int, max_order: int) -> E
         )
     dtype = directions.dtype
     second = directions @ jnp.asarray(_CHART_NORMAL, dtype) < 0
-    flip = jnp.asarray([1.0, -1.0, -1.0], dtype)
+    flip = jnp.asarray([[1.0, -1.0, -1.0]], dtype)
     turned = jnp.where(second[:, None], directions * flip, directions)
     real, imaginary = _shortest_arc(turned, max_degree, max_order)
     blocks, start = [], 0
@@ -72,7 +72,7 @@ def edge_rotation(directions: EdgeVectors, max_degree: int, max_order: int) -> E
         block = _real_block(
             real[:, part].reshape(-1, rows, columns), imaginary[:, part].reshape(-1, rows, columns)
         )
-        signs = jnp.asarray(_half_turn_signs(degree), dtype)
+        signs = jnp.asarray(_half_turn_signs(degree)[None], dtype)
         blocks.append(block * jnp.where(second[:, None], signs, 1)[:, None, :])
     return tuple(blocks)
 
