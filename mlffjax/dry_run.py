@@ -45,18 +45,18 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
         ("steps", f"{training.total_steps(epoch)} ({epoch} an epoch)"),
         ("architecture", settings.model.architecture),
         ("parameters", f"{ready.potential.num_parameters:,}"),
-        ("memory of a step", f"{_memory(settings, ready, stream) / 2**20:.0f} MiB"),
+        ("memory of a step", _memory(settings, ready, stream)),
         ("devices", ", ".join(str(d) for d in mesh.devices.flat)),
     ]
 
 
-def _memory(settings: RunSettings, ready: Preparation, stream: BatchStream) -> int:
-    """Bytes that the compiled training program of the largest batch needs."""
+def _memory(settings: RunSettings, ready: Preparation, stream: BatchStream) -> str:
+    """What the compiled training program of the largest batch needs."""
     training, params = settings.training, ready.potential.params
     optimizer = make_optimizer(params, training.optimizer)
     state = TrainingState.create(params, optimizer, average=training.ema > 0)
-    total = training.total_steps(stream.order.steps_per_epoch)
-    program = make_training_program(ready.potential, optimizer, training, total, make_mesh())
+    steps = training.total_steps(stream.order.steps_per_epoch)
+    program = make_training_program(ready.potential, optimizer, training, steps, make_mesh())
     chunk = next(stream.chunks(0, lambda step: step + 1, lambda: 1))
     factor = jnp.ones((), training.dtype)
     count = jnp.ones((), jnp.int32)
@@ -65,4 +65,7 @@ def _memory(settings: RunSettings, ready: Preparation, stream: BatchStream) -> i
         state, chunk.packed, chunk.rows, count, factor, room
     )
     plan = lowered.compile().memory_analysis()
-    return plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    if plan is None:
+        return "unknown to the compiler of this device"
+    total = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+    return f"{total / 2**20:.0f} MiB"

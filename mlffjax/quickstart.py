@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase.data import chemical_symbols
 
@@ -15,7 +14,7 @@ from mlffjax.config.base import ConfigError
 from mlffjax.config.files import to_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.config.run import RunSettings
-from mlffjax.data import Frame, frames_from_atoms
+from mlffjax.data import Frame, read_frames
 from mlffjax.md.observables import bond_lengths, find_bonds, radial_distribution
 from mlffjax.plots import Picture, Row
 from mlffjax.simulation import Simulation, simulate
@@ -25,22 +24,22 @@ from mlffjax.workflow import Outcome, check_folder, train
 REPORT = "report.html"
 #: Training steps of a minute, measured on two cores of an x86-64 server.
 STEPS_A_MINUTE = 6000
-#: Share of the time that dynamics, figures and compilation take, in minutes.
+#: Minutes of the whole that dynamics, figures and compilation take.
 OTHER_MINUTES = 1.0
 TEMPERATURE = 500.0  # K, that of the reference frames
 
 _SAMPLING = (
-    "The reference frames were sampled at 500 K by dynamics with the semi-empirical method "
-    "GFN2-xTB and then labelled with DFT (PBE/def2-SVP). Dynamics with a potential trained on "
-    "these labels samples the DFT surface, so its distributions differ slightly from those of "
-    "the frames: mean bond lengths of the two methods differ by up to a few hundredths of an "
-    "Angstrom. This difference is none of the potential's error, which the table gives."
+    "The reference frames come from dynamics at 500 K with the semi-empirical method GFN2-xTB and "
+    "were then labelled with DFT (PBE/def2-SVP). Dynamics with the trained potential moves on the "
+    "DFT surface. So its distributions need not coincide with those of the frames: the two "
+    "methods differ in mean bond lengths and in how stiff the bonds are. The errors of the "
+    "potential itself are those in the table."
 )
 
 
 def settings_for(folder: Path, minutes: float) -> RunSettings:
     """The settings of the training: as many steps as fit into the time."""
-    steps = max(50, int(STEPS_A_MINUTE * max(minutes - OTHER_MINUTES, 0)))
+    steps = max(50, round(STEPS_A_MINUTE * max(minutes - OTHER_MINUTES, 0)))
     return RunSettings.parse(
         {
             "data": {
@@ -127,7 +126,7 @@ def _dynamics(
         ensemble="langevin",
         temperature=TEMPERATURE,
         friction_per_ps=10.0,
-        steps=max(2000, int(100_000 * scale)),
+        steps=max(2000, round(60_000 * scale)),
         frame_interval=50,
         seed=1,
     )
@@ -246,8 +245,8 @@ class _Figures:
             Picture(
                 bonds,
                 "Bond lengths",
-                "Bonds in NVT dynamics at 500 K and in the reference frames of the same "
-                "temperature, which GFN2-xTB sampled.",
+                "Bonds in NVT dynamics at 500 K, and in the reference frames, which GFN2-xTB "
+                "sampled (see above).",
                 wide=True,
             ),
             Picture(
@@ -288,10 +287,9 @@ class _Figures:
         return path
 
 
-def _settled_frames(nvt: Simulation) -> list[Frame]:
+def _settled_frames(nvt: Simulation) -> Sequence[Frame]:
     """Frames of the trajectory without its first tenth."""
-    atoms = ase.io.read(nvt.folder / "trajectory.extxyz", ":")
-    frames = list(frames_from_atoms(atoms))
+    frames = read_frames(nvt.folder / "trajectory.extxyz")
     return frames[len(frames) // 10 :]
 
 

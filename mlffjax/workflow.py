@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 import jax
 import numpy as np
+from ase.data import chemical_symbols
 from pydantic import create_model
 
 from mlffjax import plots
@@ -90,6 +91,8 @@ def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
     sets = load_sets(settings.data, split)
     baseline = fit_baseline(sets.train, settings.data.baseline, sets.isolated)
     statistics = compute_statistics(sets.train, baseline, module.cutoff)
+    for frames in (sets.valid, sets.test):
+        _check_frames(frames, baseline, statistics)
     if "avg_num_neighbors" not in settings.model.fields:
         module = module.clone(avg_num_neighbors=max(statistics.mean_neighbors, 1.0))
     energies = dict(zip(baseline.elements, baseline.energies, strict=True))
@@ -103,6 +106,24 @@ def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
         dtype=settings.training.dtype,
     )
     return Preparation(sets, baseline, statistics, potential)
+
+
+def _check_frames(frames: Sequence[Frame], baseline: Baseline, trained: Statistics) -> None:
+    """Find what is wrong with validation and test frames before hours of training.
+
+    Raises:
+      ValueError: a frame without a neighbour list, or an element that no training frame has.
+    """
+    if not len(frames):
+        return
+    unknown = set(compute_statistics(frames, baseline, trained.cutoff).elements)
+    unknown -= set(trained.elements)
+    if unknown:
+        symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+        raise ValueError(
+            f"got validation or test frames with {symbols}, which no training frame has; expected "
+            "the elements of the training frames; change the split or the files"
+        )
 
 
 def check_folder(settings: RunSettings, *, resume: bool, overwrite: bool) -> Path:

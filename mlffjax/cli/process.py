@@ -27,7 +27,8 @@ def prepare(*, compilation_cache: bool) -> None:
     """
     environment = dict(os.environ)
     if compilation_cache:
-        environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+        if not environment.get("JAX_COMPILATION_CACHE_DIR"):
+            environment["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder())
         environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
         # XLA's loader writes an error line for every cached program whose list of processor
         # features names XLA's own tuning flags; failures still arrive as Python exceptions.

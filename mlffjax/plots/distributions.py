@@ -43,7 +43,7 @@ def bond_lengths(
             finite(f"bond {kind}", theirs)
             both = np.concatenate([ours, theirs])
             edges = np.linspace(both.min() - 1e-6, both.max() + 1e-6, bins + 1)
-            _compare(ax, ours, theirs, edges)
+            _compare(ax, ours, theirs, edges.tolist())
             ax.set_title(kind.replace("-", "–"))
             ax.set_xlabel("length (Å)")
             ax.set_yticks([])
@@ -87,7 +87,7 @@ def radial_distribution(
         ax.legend()
 
 
-def _compare(ax: Axes, model: np.ndarray, reference: np.ndarray, edges: np.ndarray) -> None:
+def _compare(ax: Axes, model: np.ndarray, reference: np.ndarray, edges: list[float]) -> None:
     ax.hist(reference, edges, density=True, color=FAINT, alpha=0.75, label="reference frames")
     ax.hist(
         model, edges, density=True, histtype="step", color=MODEL, linewidth=1.6, label="dynamics"

@@ -21,7 +21,7 @@ INK = "#22272e"
 
 DPI = 160
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.5,

@@ -1,0 +1,113 @@
+"""The command itself: help, process settings, light imports."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mlffjax
+from mlffjax import cli
+from mlffjax.cli import process
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_needs_nothing_heavy():
+    code = (
+        "import sys, mlffjax.cli as c\n"
+        "c.parser().format_help()\n"
+        "print([m for m in ('jax', 'numpy', 'ase', 'matplotlib', 'pydantic') if m in sys.modules])"
+    )
+    done = run("-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "md", "info", "quickstart"])
+def test_every_command_has_examples(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"mlffjax {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_version_is_that_of_the_project(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mlffjax {mlffjax.__version__}\n"
+    assert f'version = "{mlffjax.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_settings_may_follow_an_option():
+    parsed = cli._parse(cli.parser(), ["train", "c.yaml", "a=1", "--overwrite", "b.c=2"])
+    assert parsed.settings == ["a=1", "b.c=2"]
+    assert parsed.overwrite
+
+
+@pytest.mark.parametrize("wrong", [["train", "c.yaml", "--dryrun"], ["info", "a", "b=1"], ["fly"]])
+def test_unknown_arguments_stop(wrong, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(wrong)
+    assert stop.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_the_process_starts_again_with_the_allocator(tmp_path):
+    script = (
+        "import os, sys\n"
+        "from mlffjax.cli import process\n"
+        "process.prepare(compilation_cache=True)\n"
+        "print(os.environ.get('MALLOC_ARENA_MAX'), os.environ['JAX_COMPILATION_CACHE_DIR'],"
+        " *sys.argv[1:])\n"
+    )
+    path = tmp_path / "command.py"
+    path.write_text(script)
+    clean = {"MLFFJAX_CACHE": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": ""}
+    tuned = run(str(path), "one", "two words", **clean)
+    plain = run(str(path), MLFFJAX_ALLOCATOR="system", **clean)
+    assert tuned.stdout.split()[0] == ("1" if process.allocator_settings({}) else "None")
+    assert tuned.stdout.split()[2:] == ["one", "two", "words"]
+    assert tuned.stdout.count("two words") == 1
+    assert plain.stdout.split()[0] == "None"
+
+
+def test_the_users_own_allocator_settings_stay():
+    assert process.allocator_settings({"MALLOC_ARENA_MAX": "4"}) == {}
+    assert process.allocator_settings({"MLFFJAX_ALLOCATOR": "system"}) == {}
+
+
+def test_the_cache_has_a_place_that_can_be_chosen(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFFJAX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert process.cache_folder().parent == tmp_path / "mlffjax" / "jax"
+    monkeypatch.setenv("MLFFJAX_CACHE", str(tmp_path / "own"))
+    assert process.cache_folder().parent == tmp_path / "own"
+
+
+def test_public_names_are_there_and_the_two_lists_agree():
+    tree = ast.parse(Path(mlffjax.__file__).read_text())
+    typed = {
+        alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("mlffjax")
+        for alias in node.names
+    }
+    assert typed == mlffjax._HOMES
+    for name in typed:
+        assert getattr(mlffjax, name) is not None
+    with pytest.raises(AttributeError, match="Potentail"):
+        mlffjax.Potentail  # noqa: B018
