@@ -252,10 +252,12 @@ class _Run:
         )
         time_fs = step * self.settings.timestep_fs
         if bad.any():
-            what, atoms = "a number that is not finite", np.flatnonzero(bad)
+            what, atoms = "a force that is not finite", np.flatnonzero(bad)
         else:
+            finite = np.isfinite(np.asarray(state.force.energy))
+            what = "a temperature beyond the limit" if finite else "an energy that is not finite"
             speed = np.linalg.norm(np.asarray(state.velocity, np.float64), axis=-1)
-            what, atoms = "a temperature beyond the limit", np.argsort(-speed)
+            atoms = np.argsort(-speed, kind="stable")
         named = ", ".join(str(a) for a in atoms[:5].tolist())
         return (
             f"got {what} in step {step} ({time_fs:g} fs), at atoms {named}"

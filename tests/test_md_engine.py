@@ -1,0 +1,255 @@
+"""Running molecular dynamics: physics, neighbour lists that grow, runs that explode."""
+
+import dataclasses
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from analytic_models import HarmonicPairs, LennardJones, Repulsive
+from ase.build import bulk, molecule
+from numpy.testing import assert_allclose
+
+from mlffjax import units
+from mlffjax.config.md import MDSettings
+from mlffjax.data.frames import Frame
+from mlffjax.md import chunk, engine
+from mlffjax.md.engine import run_md
+from mlffjax.md.observables import energy_drift
+from mlffjax.models import SO3krates
+from mlffjax.neighbors import neighbor_list
+from mlffjax.potential import Potential
+
+CARBON = 12.011
+
+
+def _potential(module, elements, dtype=jnp.float64, **kwargs) -> Potential:
+    return Potential.init(module, elements, jax.random.key(0), dtype=dtype, **kwargs)
+
+
+def _pair(distance: float) -> Frame:
+    positions = np.array([[0, 0, 0], [distance, 0, 0]])
+    return Frame(np.array([6, 6]), positions, np.zeros((3, 3)), np.zeros(3, bool))
+
+
+@cache
+def _argon():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((2, 2, 2))
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def _settings(**kwargs) -> MDSettings:
+    return MDSettings(
+        **{
+            "ensemble": "nve",
+            "steps": 300,
+            "timestep_fs": 2.0,
+            "temperature": 60.0,
+            "thermo_interval": 1,
+            "frame_interval": 100,
+            **kwargs,
+        }
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_period_of_a_diatomic_is_that_of_the_formula(dtype):
+    settings = _settings(steps=1000, timestep_fs=0.1, temperature=0.0)
+    result = run_md(_potential(HarmonicPairs(cutoff=4.0), [6], dtype), _pair(1.1), settings)
+    omega = np.sqrt(20.0 / (CARBON / 2 * units.AMU_ANGSTROM2_PER_FS2))
+    expected = 0.5 * 20.0 * (0.1 * np.cos(omega * result.thermo.time_fs)) ** 2
+    assert omega * result.thermo.time_fs[-1] > 4 * np.pi
+    # Velocity Verlet is fast by (omega dt)^2 / 24.
+    assert_allclose(result.thermo.potential, expected, atol=3e-5)
+    assert result.degrees_of_freedom == 1
+    assert result.status == "finished"
+
+
+def test_nve_conserves_energy_to_second_order_in_the_time_step():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    fluctuations = []
+    for timestep in (8.0, 4.0):
+        settings = _settings(timestep_fs=timestep, steps=int(1600 / timestep))
+        result = run_md(potential, _argon(), settings)
+        drift, fluctuation = energy_drift(result.thermo, len(_argon()))
+        assert abs(drift) < 2e-6
+        fluctuations.append(fluctuation)
+    assert result.thermo.kinetic.std() > 100 * 32 * fluctuations[1]
+    assert fluctuations[0] / fluctuations[1] == pytest.approx(4, rel=0.5)
+
+
+def test_nve_of_a_network_in_single_precision():
+    module = SO3krates(num_features=16, num_layers=1, num_heads=2, degrees=(1, 2), cutoff=4.0)
+    potential = _potential(module, [1, 6, 8], jnp.float32, baseline=[-13.0, -1000.0, -2000.0])
+    settings = _settings(steps=200, timestep_fs=0.2, temperature=30.0)
+    result = run_md(potential, molecule("CH3CH2OH"), settings)
+    assert result.final.positions.dtype == np.float64
+    assert np.ptp(result.thermo.potential) > 1e-4
+    assert np.ptp(result.thermo.conserved) < 0.02 * np.ptp(result.thermo.potential) + 2e-5
+    expected = result.thermo.potential[-1] + potential.baseline_energy(result.final.numbers)
+    assert result.final.energy == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_nose_hoover_conserves_its_extended_energy(dtype):
+    potential = _potential(LennardJones(cutoff=6.0), [18], dtype)
+    settings = _settings(
+        ensemble="nose-hoover", steps=600, timestep_fs=4.0, thermostat_period_fs=100.0
+    )
+    result = run_md(potential, _argon(), settings)
+    assert np.ptp(result.thermo.conserved) < 0.002 * np.ptp(result.thermo.total) + 2e-5
+    assert result.thermo.temperature[150:].mean() == pytest.approx(60, rel=0.1)
+    assert result.degrees_of_freedom == 3 * 32 - 3
+
+
+def test_langevin_samples_the_temperature():
+    numbers = np.full(40, 6)
+    rng = np.random.default_rng(0)
+    start = 0.057 * rng.normal(size=(40, 3))
+    frame = Frame(numbers, start, np.zeros((3, 3)), np.zeros(3, bool))
+    potential = _potential(HarmonicPairs(cutoff=40.0, stiffness=0.2, length=0.0), [6])
+    settings = _settings(
+        ensemble="langevin", steps=4000, temperature=300.0, friction_per_ps=100.0, timestep_fs=1.0
+    )
+    result = run_md(potential, frame, settings)
+    settled = result.thermo.temperature[500:]
+    assert settled.mean() == pytest.approx(300, rel=0.03)
+    # Canonical: the variance of the kinetic energy of 3 N momenta.
+    assert settled.std() == pytest.approx(300 * np.sqrt(2 / 120), rel=0.2)
+    # Equipartition of 3 (N - 1) modes of a harmonic system, ideal for the centre of mass.
+    potential_energy = result.thermo.potential[1500:].mean()
+    assert potential_energy == pytest.approx(0.5 * 117 * units.BOLTZMANN * 300, rel=0.1)
+    assert np.isnan(result.thermo.conserved).all()
+
+
+def test_overflow_is_redone_and_changes_nothing(monkeypatch):
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    settings = _settings(steps=120, chunk_steps=40, timestep_fs=5.0, temperature=300.0, skin=0.3)
+    plan_neighbors = engine.plan_neighbors
+
+    def run(room):
+        def plan(positions, cell, pbc, cutoff, skin):
+            exact = len(neighbor_list(positions, cell, pbc, cutoff).senders)
+            made = plan_neighbors(positions, cell, pbc, cutoff, skin)
+            return dataclasses.replace(made, candidates=2 * made.candidates, edges=room(exact))
+
+        monkeypatch.setattr(engine, "plan_neighbors", plan)
+        return run_md(potential, _argon(), settings)
+
+    full, redone = run(lambda exact: 2 * exact), run(lambda exact: exact + 4)
+    assert full.redone_chunks == 0
+    assert redone.redone_chunks >= 1
+    assert_allclose(redone.thermo.potential, full.thermo.potential, rtol=0, atol=1e-10)
+    assert_allclose(redone.final.positions, full.final.positions, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(redone.thermo.step, np.arange(121))
+
+
+def test_the_skin_changes_nothing():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    runs = [
+        run_md(potential, _argon(), _settings(steps=150, temperature=200.0, skin=skin))
+        for skin in (0.0, 0.4, 1.5)
+    ]
+    assert runs[0].rebuilds > runs[1].rebuilds > runs[2].rebuilds
+    for run in runs[1:]:
+        assert_allclose(run.final.positions, runs[0].final.positions, rtol=0, atol=1e-9)
+
+
+def test_a_model_that_fails_stops_with_a_clear_status():
+    potential = _potential(Repulsive(cutoff=6.0, limit=2.0), [6])
+    settings = _settings(
+        steps=2000,
+        timestep_fs=0.5,
+        temperature=0.0,
+        chunk_steps=200,
+        explosion_temperature=1e9,
+    )
+    result = run_md(potential, _pair(1.0), settings)
+    assert result.status == "exploded"
+    assert "not finite in step" in result.message
+    assert "atoms 0, 1" in result.message
+    assert 0 < result.steps < 200
+    assert result.thermo.step[-1] == result.steps
+    assert np.isfinite(result.thermo.potential).all()
+    distance = np.linalg.norm(result.final.positions[1] - result.final.positions[0])
+    assert 1.9 < distance < 2.0
+    assert f"in step {result.steps + 1} " in result.message
+
+
+def test_a_temperature_beyond_the_limit_stops_the_run():
+    potential = _potential(Repulsive(cutoff=50.0, limit=60.0), [6])
+    settings = _settings(steps=500, temperature=0.0, explosion_temperature=2000.0)
+    result = run_md(potential, _pair(1.0), settings)
+    assert result.status == "exploded"
+    assert "temperature beyond the limit" in result.message
+    assert result.thermo.temperature.max() < 2000
+
+
+def test_a_start_that_is_not_finite_is_refused():
+    potential = _potential(Repulsive(cutoff=6.0), [6])
+    with pytest.raises(ValueError, match="at the start"):
+        run_md(potential, _pair(2.5), _settings())
+
+
+def test_rows_and_frames_fall_on_multiples_of_their_intervals():
+    steps = []
+
+    class Collect:
+        def write(self, block):
+            steps.extend(block.step.tolist())
+            assert block.positions.shape == (len(block.step), 2, 3)
+
+        def close(self):
+            raise AssertionError("a writer of the caller must stay open")
+
+    settings = _settings(
+        steps=103, thermo_interval=7, frame_interval=25, chunk_steps=40, timestep_fs=0.2
+    )
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    result = run_md(potential, _pair(1.1), settings, writers=[Collect()])
+    assert steps == [0, 25, 50, 75, 100]
+    assert result.thermo.step.tolist() == list(range(0, 104, 7))
+    assert result.steps == 103
+
+
+def test_one_compilation_for_all_stretches_and_a_second_run():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    settings = _settings(steps=95, chunk_steps=20, timestep_fs=0.2, temperature=10.0)
+    run_md(potential, _pair(1.1), settings)
+    before = chunk.advance._cache_size()
+    run_md(potential, _pair(1.05), settings.model_copy(update={"seed": 3}))
+    assert chunk.advance._cache_size() == before
+
+
+def test_given_velocities_and_their_shape():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    velocities = np.array([[0, 0.01, 0], [0, -0.01, 0]])
+    settings = _settings(steps=1, timestep_fs=1e-3, temperature=0.0)
+    result = run_md(potential, _pair(1.0), settings, initial_velocities=velocities)
+    kinetic = CARBON * 0.01**2 * units.AMU_ANGSTROM2_PER_FS2
+    assert_allclose(result.thermo.kinetic, kinetic, rtol=1e-6)
+    assert_allclose(result.velocities, velocities, atol=1e-7)
+    with pytest.raises(ValueError, match="one vector for each atom"):
+        run_md(potential, _pair(1.0), settings, initial_velocities=velocities[:1])
+
+
+def test_direct_forces_warn_in_nve():
+    class Direct(HarmonicPairs):
+        @property
+        def direct_forces(self) -> bool:
+            return True
+
+        def __call__(self, graph):
+            output = super().__call__(graph)
+            return output.replace(forces=jnp.zeros((graph.num_atoms, 3), graph.vectors.dtype))
+
+    potential = _potential(Direct(cutoff=4.0), [6])
+    with pytest.warns(UserWarning, match="direct forces in NVE"):
+        run_md(potential, _pair(1.0), _settings(steps=1))
+
+
+def test_an_unknown_element_is_refused():
+    with pytest.raises(ValueError, match="not trained on"):
+        run_md(_potential(HarmonicPairs(), [6]), molecule("H2O"), _settings())
