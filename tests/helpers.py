@@ -31,6 +31,21 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "contraction_size": 4,
         "kernel_size": 3,
     },
+    "equiformer_v2": {
+        "num_layers": 1,
+        "num_channels": 6,
+        "max_degree": 2,
+        "max_order": 1,
+        "num_heads": 2,
+        "attention_channels": 6,
+        "alpha_channels": 3,
+        "value_channels": 3,
+        "feed_forward_channels": 6,
+        "edge_channels": 6,
+        "num_basis": 8,
+        "attention_grid": (4, 16),
+        "feed_forward_grid": (9, 18),
+    },
     "leignn": {"num_features": 8, "num_layers": 2, "num_radial": 8},
     "painn": {"num_features": 8, "num_layers": 2, "num_radial": 8},
     "schnet": {"num_features": 8, "num_layers": 2, "num_basis": 8},
@@ -39,7 +54,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 
 #: Relative error of rotation and reflection that an architecture on a grid is allowed;
 #: for all others they are exact.
-EQUIVARIANCE_TOLERANCE: Mapping[str, float] = {}
+EQUIVARIANCE_TOLERANCE: Mapping[str, float] = {"equiformer_v2": 1e-6}
 
 CUTOFF = 4.0  # Angstrom
 ELEMENTS = (1, 6, 8, 14)

@@ -6,12 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop import alphanet, leignn, so3krates
+from mlffjax.interop import alphanet, equiformer_v2, leignn, so3krates
 from mlffjax.potential import Potential
 
 #: Readers by the name in ``config["model"]``.
 READERS: Mapping[str, Callable[..., Potential]] = {
     "alphanet": alphanet.read,
+    "equiformer_v2": equiformer_v2.read,
     "leignn": leignn.read,
     "so3krates": so3krates.read,
 }

@@ -7,6 +7,7 @@ from typing import Any
 from mlffjax.models.alphanet import AlphaNet as AlphaNet
 from mlffjax.models.base import Architecture as Architecture
 from mlffjax.models.base import AtomwiseOutput as AtomwiseOutput
+from mlffjax.models.equiformer_v2 import EquiformerV2 as EquiformerV2
 from mlffjax.models.leignn import LEIGNN as LEIGNN
 from mlffjax.models.painn import PaiNN as PaiNN
 from mlffjax.models.schnet import SchNet as SchNet
@@ -14,6 +15,7 @@ from mlffjax.models.so3krates import SO3krates as SO3krates
 
 ARCHITECTURES: Mapping[str, type[Architecture]] = {
     "alphanet": AlphaNet,
+    "equiformer_v2": EquiformerV2,
     "leignn": LEIGNN,
     "painn": PaiNN,
     "schnet": SchNet,
