@@ -32,8 +32,8 @@ _SAMPLING = (
     "The reference frames come from dynamics at 500 K with the semi-empirical method GFN2-xTB and "
     "were then labelled with DFT (PBE/def2-SVP). Dynamics with the trained potential moves on the "
     "DFT surface. So its distributions need not coincide with those of the frames: the two "
-    "methods differ in mean bond lengths and in how stiff the bonds are. The errors of the "
-    "potential itself are those in the table."
+    "methods differ in mean bond lengths, and the bonds of the frames spread more widely than the "
+    "motion at 500 K makes them. The errors of the potential itself are those in the table."
 )
 
 

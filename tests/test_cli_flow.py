@@ -3,15 +3,18 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import ase
 import ase.io
+import jax
 import numpy as np
 import pytest
 
 from mlffjax import checkpoint
 from mlffjax.cli import main
 from mlffjax.data import load_builtin, write_extxyz
+from mlffjax.interop import from_reference
 
 CONFIG = """
 data: {{train: {data}, split: {{train: 8, valid: 4, test: 4}}}}
@@ -143,6 +146,24 @@ def test_dry_run_describes_and_trains_nothing(trained, tmp_path, capsys):
     assert "MiB" in shown
     assert "8 train, 4 validation, 4 test" in shown
     assert not (tmp_path / "dry").exists()
+
+
+def test_import_reads_reference_weights(tmp_path, capsys):
+    weights = Path(__file__).parent / "data" / "parity" / "so3krates.npz"
+    out = tmp_path / "potential"
+    arguments = ["import", "so3krates", str(weights), "--out", str(out)]
+    assert main(arguments) == 0
+    potential = checkpoint.load(out)
+    with np.load(weights) as file:
+        config = json.loads(str(file["config"]))
+        arrays = {n.removeprefix("weights/"): file[n] for n in file.files if n[:8] == "weights/"}
+    expected = from_reference({**config, "model": "so3krates"}, arrays)
+    jax.tree.map(np.testing.assert_array_equal, potential.params, expected.params)
+    assert "exists" in refused(arguments, capsys)
+    arguments[1] = "leignn"
+    assert "error" in refused([*arguments, "--overwrite"], capsys)
+    arguments[1] = "gap"
+    assert "expected one of" in refused([*arguments, "--overwrite"], capsys)
 
 
 class TestOutputFolder:

@@ -5,9 +5,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mlffjax.cli import data, evaluate, info, md, predict, process, quickstart, train
+from mlffjax.cli import (
+    data,
+    evaluate,
+    import_weights,
+    info,
+    md,
+    predict,
+    process,
+    quickstart,
+    train,
+)
 
-COMMANDS = (train, evaluate, predict, md, info, data, quickstart)
+COMMANDS = (train, evaluate, predict, md, info, data, import_weights, quickstart)
 
 _EPILOG = """\
 environment:
@@ -73,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe is gone; the rest of the output has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if args.debug:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
