@@ -112,7 +112,7 @@ def test_what_is_not_a_checkpoint_says_so(potential: Potential, tmp_path: Path) 
     path = checkpoint.save(potential, tmp_path / "a")
     index = json.loads((path / "checkpoint.json").read_text())
     (path / "checkpoint.json").write_text(json.dumps({**index, "version": 99}))
-    with pytest.raises(CheckpointError, match="got version 99 .* expected 1; use the release"):
+    with pytest.raises(CheckpointError, match=r"got version 99 .* expected 1; use the release"):
         checkpoint.load(path)
     index["potential"]["architecture"] = "unheard"
     (path / "checkpoint.json").write_text(json.dumps(index))

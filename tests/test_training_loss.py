@@ -100,7 +100,7 @@ def test_missing_labels_leave_the_mean_to_the_others() -> None:
     only_first = targets.replace(
         has_energy=jnp.array([True, False, False]), has_forces=jnp.array([False, True, False])
     )
-    value, terms = loss(prediction, only_first, graph, LossSettings())
+    _, terms = loss(prediction, only_first, graph, LossSettings())
     np.testing.assert_allclose(terms["energy"], 4.0)
     np.testing.assert_allclose(terms["forces"], 25 / 6)
     nothing = targets.replace(has_energy=jnp.zeros(3, bool), has_forces=jnp.zeros(3, bool))

@@ -32,15 +32,15 @@ class LossSettings(Settings):
         of MACE-MP-0 (Batatia et al. 2023).
     """
 
-    energy_weight: float = Field(0.01, ge=0)
-    forces_weight: float = Field(0.99, ge=0)
-    stress_weight: float = Field(0.0, ge=0)
+    energy_weight: float = Field(default=0.01, ge=0)
+    forces_weight: float = Field(default=0.99, ge=0)
+    stress_weight: float = Field(default=0.0, ge=0)
     energy_kind: ErrorKind = "mse"
     forces_kind: ErrorKind = "mse"
     stress_kind: ErrorKind = "mse"
     energy_by: Literal["structure", "atom"] = "structure"
     forces_by: Literal["atom", "structure"] = "structure"
-    huber_delta: float = Field(0.01, gt=0)
+    huber_delta: float = Field(default=0.01, gt=0)
 
     @model_validator(mode="after")
     def _some_weight(self) -> "LossSettings":
@@ -79,13 +79,13 @@ class OptimizerSettings(Settings):
     """
 
     name: Literal["adam", "amsgrad", "adamw"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    epsilon: float = Field(1e-8, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     weight_decay_groups: tuple[DecayGroup, ...] = ()
-    clip_norm: float | None = Field(10.0, gt=0)
+    clip_norm: float | None = Field(default=10.0, gt=0)
 
 
 class ScheduleSettings(Settings):
@@ -103,12 +103,12 @@ class ScheduleSettings(Settings):
     """
 
     name: Literal["constant", "exponential", "cosine", "plateau"] = "exponential"
-    warmup_steps: int = Field(0, ge=0)
-    factor: float = Field(0.7, gt=0, lt=1)
-    interval: int = Field(100_000, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    factor: float = Field(default=0.7, gt=0, lt=1)
+    interval: int = Field(default=100_000, gt=0)
     staircase: bool = False
-    patience: int = Field(50, ge=0)
-    minimum: float = Field(0.0, ge=0, lt=1)
+    patience: int = Field(default=50, ge=0)
+    minimum: float = Field(default=0.0, ge=0, lt=1)
 
 
 class TrainingSettings(Settings):
@@ -138,16 +138,16 @@ class TrainingSettings(Settings):
     loss: LossSettings = LossSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
-    epochs: int | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
-    batch_size: int = Field(10, gt=0)
-    validation_batch_size: int | None = Field(None, gt=0)
-    ema: float = Field(0.99, ge=0, lt=1)
-    seed: int = Field(0, ge=0)
+    epochs: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=10, gt=0)
+    validation_batch_size: int | None = Field(default=None, gt=0)
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
     dtype: Literal["float32", "float64"] = "float32"
-    validation_interval: int | None = Field(None, gt=0)
-    checkpoint_interval: int | None = Field(None, gt=0)
-    log_interval: int = Field(50, gt=0)
+    validation_interval: int | None = Field(default=None, gt=0)
+    checkpoint_interval: int | None = Field(default=None, gt=0)
+    log_interval: int = Field(default=50, gt=0)
     selection: Literal["loss", "energy", "forces", "stress"] = "loss"
     data_on_device: bool | None = None
     progress: bool = True

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
@@ -138,6 +137,5 @@ class BatchStream:
 
 
 def _device_memory(mesh: Mesh) -> int:
-    device: jax.Device = mesh.devices.flat[0]
-    stats = device.memory_stats() or {}
+    stats = mesh.devices.flat[0].memory_stats() or {}
     return stats.get("bytes_limit", UNKNOWN_MEMORY)

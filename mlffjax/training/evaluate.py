@@ -45,7 +45,7 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32
     """
     baseline = dict(zip(potential.elements, potential.baseline, strict=True))
     packed = pack(frames, potential.cutoff, baseline, np.dtype(potential.dtype))
-    rooms = choose_rooms(packed.num_atoms, packed.num_edges, batch_size)
+    rooms = choose_rooms(np.asarray(packed.num_atoms), np.asarray(packed.num_edges), batch_size)
     order = BatchOrder(len(frames), batch_size, seed=None)
     metrics = MetricsAccumulator(potential.elements)
     with_stress = any(frame.pbc.all() for frame in frames)

@@ -1,8 +1,8 @@
 """Training of a potential: from frames to a folder with checkpoints and metrics.
 
 A run that is killed at any moment continues from its last checkpoint bit for bit as if nothing
-had happened, on a device whose programs are deterministic (on GPUs with
-``XLA_FLAGS=--xla_gpu_deterministic_ops=true``).
+had happened, on devices of the same kind and number whose programs are deterministic (on GPUs
+with ``XLA_FLAGS=--xla_gpu_deterministic_ops=true``). Each batch is split over all devices.
 """
 
 import hashlib
@@ -12,8 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -137,7 +138,7 @@ class _Run:
         settings: TrainingSettings,
     ):
         self.settings, self.potential, self.train_frames = settings, potential, train_frames
-        mesh = make_mesh()
+        mesh = make_mesh(jax.local_devices()[: settings.batch_size])
         baseline = dict(zip(potential.elements, potential.baseline, strict=True))
         data = pack(train_frames, potential.cutoff, baseline, np.dtype(settings.dtype))
         self.data_hash = _hash(data)
@@ -168,8 +169,8 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint."""
         stored = checkpoint.load(path)
-        plain = {"params": None, "metadata": "{}"}
-        if stored.replace(**plain) != self.potential.replace(**plain):
+        plain: dict[str, Any] = {"params": None, "metadata": "{}"}
+        if replace(stored, **plain) != replace(self.potential, **plain):
             raise ValueError(
                 f"got another architecture or baseline than the run in {path} has; expected "
                 "the potential the run was started with"
@@ -295,7 +296,7 @@ class _Run:
     def _save(self, files: RunFolder, metrics: Metrics | None) -> None:
         values = None if metrics is None else metrics.as_dict()
         kept = {**asdict(self.progress), "data": self.data_hash}
-        potential = self.potential.replace(params=self.state.evaluation_params)
+        potential = replace(self.potential, params=self.state.evaluation_params)
         files.save("last", self.step, potential, values, (self.state, kept))
         if metrics is not None and self.progress.best_step == self.step:
             files.save("best", self.step, potential, values)

@@ -1,7 +1,7 @@
 """Mean absolute and root mean square errors, accumulated exactly over masked batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -78,14 +78,16 @@ def error_sums(
         forces = masked(prediction.forces - targets.forces, labelled)
         element = jnp.searchsorted(jnp.asarray(elements, graph.numbers.dtype), graph.numbers)
         add = lambda x: by_element.at[element].add(x)  # noqa: E731
-        sums = sums.replace(
+        sums = replace(
+            sums,
             forces_abs=add(jnp.abs(forces).sum(-1)),
             forces_sq=add(jnp.square(forces).sum(-1)),
             num_forces=add(3 * labelled.astype(dtype)),
         )
     if prediction.stress is not None:
         stress = masked(prediction.stress - targets.stress, targets.has_stress)
-        sums = sums.replace(
+        sums = replace(
+            sums,
             stress_abs=jnp.abs(stress).sum(),
             stress_sq=jnp.square(stress).sum(),
             num_stresses=9 * targets.has_stress.sum(dtype=dtype),

@@ -1,7 +1,6 @@
 """Optimiser, learning rate schedule and moving average of the parameters."""
 
 import fnmatch
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +63,10 @@ def make_optimizer(params: Params, settings: OptimizerSettings) -> optax.Gradien
 
 
 def _add_decay(rates: Params) -> optax.GradientTransformation:
-    def update(
-        updates: Params, state: optax.EmptyState, params: Params | None = None
-    ) -> tuple[Any, optax.EmptyState]:
-        return jax.tree.map(lambda u, p, r: u + r * p, updates, params, rates), state
+    def update(updates: Params, params: Params | None) -> Params:
+        return jax.tree.map(lambda u, p, r: u + r * p, updates, params, rates)
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)  # noqa: ARG005
+    return optax.stateless(update)
 
 
 def learning_rate(

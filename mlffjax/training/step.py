@@ -5,7 +5,8 @@ the host is busy once for many steps. The batch axis is split over the mesh; one
 mesh of one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,9 +32,9 @@ from mlffjax.types import Params
 BATCH_AXIS = "batch"
 
 
-def make_mesh(devices: Any = None) -> Mesh:
-    """A mesh over the given devices (all by default) that splits the batch."""
-    return Mesh(np.asarray(jax.devices() if devices is None else devices), (BATCH_AXIS,))
+def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """A mesh over the devices that splits the batch."""
+    return Mesh(np.asarray(devices), (BATCH_AXIS,))
 
 
 def replicated(mesh: Mesh, tree: Any) -> Any:
@@ -89,7 +90,7 @@ def make_training_program(
         state: TrainingState, packed: PackedFrames, row: Array, factor: Array, room: GraphSize
     ) -> tuple[TrainingState, ErrorSums, Array, Array]:
         gradient, sums = _gradient(potential, state.params, packed, row, settings, room)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         rate = learning_rate(
             state.step, settings.schedule, settings.optimizer.learning_rate, total_steps
         )
@@ -101,7 +102,7 @@ def make_training_program(
             average = update_average(average, params, state.step, settings.ema)
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
         after = TrainingState(params, average, moments, state.step + 1, finite)
-        before = state.replace(finite=finite)
+        before = replace(state, finite=finite)
         kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
         return kept, sums, norm, rate
 
@@ -188,16 +189,16 @@ def _errors(
 ) -> tuple[Float[Array, ""], ErrorSums]:
     """Loss and error sums of this device's part of a batch; the parts add up to the batch's."""
     graph, targets = take(packed, row, room)
-    prediction = predict(potential.replace(params=params), graph, with_stress=with_stress)
+    prediction = predict(replace(potential, params=params), graph, with_stress=with_stress)
     value, _ = loss(prediction, targets, graph, settings.loss, BATCH_AXIS)
     sums = error_sums(prediction, targets, graph, potential.elements)
-    return value, sums.replace(loss=value)
+    return value, replace(sums, loss=value)
 
 
 def _total(sums: ErrorSums) -> ErrorSums:
     """Add the parts of a batch; its loss is weighted by its number of structures."""
     sums = jax.lax.psum(sums, BATCH_AXIS)
-    return sums.replace(loss=sums.loss * sums.num_structures)
+    return replace(sums, loss=sums.loss * sums.num_structures)
 
 
 def _gradient(
