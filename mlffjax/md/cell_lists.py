@@ -77,7 +77,7 @@ class CellLists:
             .set(jnp.arange(real.shape[0], dtype=jnp.int32), mode="drop")
         )
         mask = jnp.arange(size) < rank[-1]
-        overflow = found.did_buffer_overflow
+        overflow = found.did_buffer_overflow != 0
         return j[index] % count, i[index], shifts[index], mask, rank[-1], overflow
 
 
