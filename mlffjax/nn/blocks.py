@@ -1,0 +1,92 @@
+"""Work on blocks of atoms or edges, so that intermediate arrays stay in a processor's cache.
+
+Equivariant products make many numbers of each edge and atom. Written out for all of them at once,
+they cost more time in memory traffic than in arithmetic. A block is computed, summed or stored,
+and computed again in the reverse pass (``jax.checkpoint``), so nothing large is ever kept.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def block_size(cpu: int, accelerator: int) -> int:
+    """The block size for the backend of this process.
+
+    A processor's cache holds a few megabytes; an accelerator needs much work in one kernel.
+    """
+    return cpu if jax.default_backend() == "cpu" else accelerator
+
+
+def _in_blocks(arrays: Any, size: int) -> tuple[Any, int]:
+    """Arrays ``[n, ...]`` as ``[blocks, rows, ...]`` with zeros as padding, and ``n``."""
+    count = jax.tree.leaves(arrays)[0].shape[0]
+    blocks = max(1, -(-count // size))
+    rows = -(-count // blocks)
+
+    def split(x: Array) -> Array:
+        x = jnp.pad(x, [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(blocks, rows, *x.shape[1:])
+
+    return jax.tree.map(split, arrays), count
+
+
+def map_blocks(function: Callable[..., Any], arrays: Any, size: int) -> Any:
+    """``function(arrays)`` with at most ``size`` rows at a time.
+
+    Args:
+      function: from a pytree of ``[rows, ...]`` to one of ``[rows, ...]``, row by row.
+      arrays: pytree of ``[n, ...]``.
+      size: rows of a block.
+
+    Returns:
+      What ``function`` gives for all rows, ``[n, ...]``.
+    """
+    blocks, count = _in_blocks(arrays, size)
+    if jax.tree.leaves(blocks)[0].shape[0] == 1:
+        return function(arrays)
+    _, result = jax.lax.scan(lambda _, block: (None, jax.checkpoint(function)(block)), None, blocks)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], result)
+
+
+def sum_blocks(
+    function: Callable[..., tuple[Float[Array, "rows _ _"], ...]],
+    arrays: Any,
+    indices: Array,
+    num_sums: int,
+    size: int,
+) -> tuple[Float[Array, "sums _ _"], ...]:
+    """Sum rows that ``function`` makes of ``arrays`` into ``num_sums`` places.
+
+    Args:
+      function: from a pytree of ``[rows, ...]`` to several ``[rows, ...]``. Rows of zeros, with
+        which the last block is filled, must give zeros.
+      arrays: pytree of ``[n, ...]``.
+      indices: place of each row ``[n]``, ascending.
+      num_sums: number of places.
+      size: rows of a block.
+    """
+    (blocks, places), count = _in_blocks((arrays, indices), size)
+    if places.shape[0] == 1:
+        return tuple(
+            jax.ops.segment_sum(x, indices, num_sums, indices_are_sorted=True)
+            for x in function(arrays)
+        )
+    filled = jnp.arange(places.size).reshape(places.shape) < count
+    places = jnp.where(filled, places, num_sums - 1)
+    first = jax.tree.map(lambda x: x[0], blocks)
+    sums = tuple(
+        jnp.zeros((num_sums, *x.shape[1:]), x.dtype) for x in jax.eval_shape(function, first)
+    )
+
+    def add(totals: Any, block: Any) -> tuple[Any, None]:
+        rows, where = block
+        values = jax.checkpoint(function)(rows)
+        return tuple(
+            t.at[where].add(v, indices_are_sorted=True) for t, v in zip(totals, values, strict=True)
+        ), None
+
+    return jax.lax.scan(add, sums, (blocks, places))[0]
