@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols
+from jax.sharding import Mesh
 
 from mlffjax.config.run import RunSettings
 from mlffjax.data.loader import pack
@@ -26,7 +27,7 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
     training, statistics = settings.training, ready.statistics
     baseline = dict(zip(ready.baseline.elements, ready.baseline.energies, strict=True))
     packed = pack(ready.sets.train, statistics.cutoff, baseline, np.dtype(training.dtype))
-    mesh = make_mesh()
+    mesh = make_mesh(jax.local_devices()[: training.batch_size])
     stream = BatchStream(packed, training.batch_size, training.seed, mesh, training.data_on_device)
     epoch = stream.order.steps_per_epoch
     parts = (len(ready.sets.train), len(ready.sets.valid), len(ready.sets.test))
@@ -45,18 +46,18 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
         ("steps", f"{training.total_steps(epoch)} ({epoch} an epoch)"),
         ("architecture", settings.model.architecture),
         ("parameters", f"{ready.potential.num_parameters:,}"),
-        ("memory of a step", _memory(settings, ready, stream)),
+        ("memory of a step", _memory(settings, ready, stream, mesh)),
         ("devices", ", ".join(str(d) for d in mesh.devices.flat)),
     ]
 
 
-def _memory(settings: RunSettings, ready: Preparation, stream: BatchStream) -> str:
+def _memory(settings: RunSettings, ready: Preparation, stream: BatchStream, mesh: Mesh) -> str:
     """What the compiled training program of the largest batch needs."""
     training, params = settings.training, ready.potential.params
     optimizer = make_optimizer(params, training.optimizer)
     state = TrainingState.create(params, optimizer, average=training.ema > 0)
     steps = training.total_steps(stream.order.steps_per_epoch)
-    program = make_training_program(ready.potential, optimizer, training, steps, make_mesh())
+    program = make_training_program(ready.potential, optimizer, training, steps, mesh)
     chunk = next(stream.chunks(0, lambda step: step + 1, lambda: 1))
     factor = jnp.ones((), training.dtype)
     count = jnp.ones((), jnp.int32)
