@@ -10,7 +10,7 @@ from mlffjax.potential import Potential
 from mlffjax.training import evaluate
 from mlffjax.training.metrics import MetricsAccumulator
 
-FRAMES = clusters(5, (4, 6), periodic=True)
+FRAMES = clusters(3, (4, 6), periodic=True)
 
 
 @pytest.fixture(scope="module")

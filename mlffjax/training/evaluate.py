@@ -6,12 +6,13 @@ from functools import partial
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float, Int
 
 from mlffjax.data.frames import Frame
-from mlffjax.data.loader import BatchOrder, choose_rooms, pack, room_of, take
-from mlffjax.potential import Potential
-from mlffjax.training.metrics import Metrics, MetricsAccumulator, error_sums
+from mlffjax.data.loader import BatchOrder, PackedFrames, choose_rooms, pack, room_of, take
+from mlffjax.graph import GraphSize
+from mlffjax.potential import Potential, Prediction
+from mlffjax.training.metrics import ErrorSums, Metrics, MetricsAccumulator, error_sums
 from mlffjax.training.step import predict
 
 
@@ -50,19 +51,12 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32
     metrics = MetricsAccumulator(potential.elements)
     with_stress = any(frame.pbc.all() for frame in frames)
 
-    @partial(jax.jit, static_argnames="room")
-    def program(potential, packed, row, room):
-        graph, targets = take(packed, row, room)
-        prediction = predict(potential, graph, with_stress=with_stress)
-        sums = error_sums(prediction, targets, graph, potential.elements)
-        return prediction, sums
-
     device = jax.device_put(packed)
     energy, forces = np.zeros(len(frames)), []
     stress = np.full((len(frames), 3, 3), np.nan)
     for row in order.rows(0, order.steps_per_epoch):
         room = room_of(rooms, packed, row[None])
-        prediction, sums = jax.device_get(program(potential, device, row, room))
+        prediction, sums = jax.device_get(_batch(potential, device, row, room, with_stress))
         metrics.add(sums)
         real = row[row >= 0]
         energy[real] = prediction.energy[: len(real)]
@@ -72,3 +66,16 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32
         forces.extend(np.split(prediction.forces[: ends[-1]], ends[:-1]))
     energy += [potential.baseline_energy(frame.numbers) for frame in frames]
     return Evaluation(metrics.result(with_loss=False), energy, tuple(forces), stress)
+
+
+@partial(jax.jit, static_argnames=("room", "with_stress"))
+def _batch(
+    potential: Potential,
+    packed: PackedFrames,
+    row: Int[Array, "graphs"],
+    room: GraphSize,
+    with_stress: bool,
+) -> tuple[Prediction, ErrorSums]:
+    graph, targets = take(packed, row, room)
+    prediction = predict(potential, graph, with_stress=with_stress)
+    return prediction, error_sums(prediction, targets, graph, potential.elements)

@@ -32,8 +32,8 @@ from mlffjax.types import Params
 BATCH_AXIS = "batch"
 
 
-def make_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """A mesh over the devices that splits the batch."""
+def make_mesh(devices: Sequence[Any]) -> Mesh:
+    """A mesh over the given jax devices that splits the batch."""
     return Mesh(np.asarray(devices), (BATCH_AXIS,))
 
 
