@@ -262,8 +262,9 @@ class _Figures:
         numbers = reference[0].numbers
         kinds: dict[str, list[int]] = {}
         for column, (i, j) in enumerate(bonds):
-            symbols = sorted(chemical_symbols[numbers[k]] for k in (i, j))
-            kinds.setdefault("-".join(symbols), []).append(column)
+            # Carbon first, then the heavier atom, as chemists write bonds.
+            pair = sorted((int(numbers[i]), int(numbers[j])), key=lambda z: (z != 6, -z))
+            kinds.setdefault("-".join(chemical_symbols[z] for z in pair), []).append(column)
         ours, theirs = bond_lengths(moved, bonds), bond_lengths(reference, bonds)
         path = self.folder / "bond_lengths.png"
         plots.bond_lengths(

@@ -14,7 +14,7 @@ def bond_lengths(
     path: str | os.PathLike[str],
     model: Mapping[str, Float[np.ndarray, "_"]],
     reference: Mapping[str, Float[np.ndarray, "_"]],
-    bins: int = 50,
+    bins: int = 40,
 ) -> None:
     """Histograms of bond lengths, one panel for each kind of bond.
 

@@ -44,10 +44,10 @@ def learning_curve(
         left.set_title("Loss")
         left.legend()
         middle.plot(valid[0], 1e3 * valid[3], color=MODEL, marker=_marker(valid[0]))
-        middle.set_title("Force, validation MAE")
+        middle.set_title("Force MAE, validation")
         middle.set_ylabel("meV/Å")
         right.plot(valid[0], 1e3 * valid[2], color=ACCENT, marker=_marker(valid[0]))
-        right.set_title("Energy, validation MAE")
+        right.set_title("Energy MAE, validation")
         right.set_ylabel("meV/atom")
         for ax in (left, middle, right):
             ax.set_xlabel("epoch")
