@@ -50,7 +50,7 @@ def settings_for(folder: Path, minutes: float) -> RunSettings:
             "training": {
                 "steps": steps,
                 "batch_size": 5,
-                "optimizer": {"learning_rate": 2e-3},
+                "optimizer": {"learning_rate": 5e-3},
                 "schedule": {"name": "cosine", "warmup_steps": 200, "minimum": 0.01},
                 "ema": 0.995,
                 "validation_interval": max(25, steps // 40),
