@@ -87,6 +87,7 @@ def module_from_config(config: Mapping[str, Any]) -> EquiformerV2:
         feed_forward_grid=(resolution, resolution),
         force_head="direct" if config.get("regress_forces", True) else "gradient",
         smooth_cutoff=False,
+        max_neighbors=_limit(config.get("max_neighbors")),
         avg_num_atoms=config["avg_num_nodes"],
         alpha_drop=config.get("alpha_drop", 0.0),
         path_drop=config.get("drop_path_rate", 0.0),
@@ -159,6 +160,11 @@ def read_checkpoint(
     state = load_state_dict(path)
     # Distributed training of the published code wraps the model twice.
     return read(config, {k.removeprefix("module."): v for k, v in state.items()}, dtype=dtype)
+
+
+def _limit(max_neighbors: int | None) -> int | None:
+    """The published default of 500 is no limit within any cutoff used; sorting would cost time."""
+    return None if max_neighbors is None or max_neighbors >= 500 else max_neighbors
 
 
 #: Endings of the names of tables that the published implementation stores beside its parameters.
