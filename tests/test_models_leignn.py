@@ -120,6 +120,7 @@ def _pair(distance):
 def test_unusable_settings_are_refused():
     for settings, message in (
         ({"num_features": 7}, "even number"),
+        ({"num_layers": 0}, "0 layers"),
         ({"update": "gemnet"}, "'leignn' or 'painn'"),
     ):
         with pytest.raises(ValueError, match=message):

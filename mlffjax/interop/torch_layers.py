@@ -43,7 +43,7 @@ def load_state_dict(path: str | Path, prefix: str = "module.") -> Mapping[str, n
       ValueError: there is no file, or no state dict in it.
     """
     try:
-        import torch  # an optional dependency, needed for nothing else
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ImportError(
             f"got the torch checkpoint {path} but no torch to read it; install torch (the CPU "

@@ -16,8 +16,8 @@ from mlffjax.nn.mlp import MLP, dense
 from mlffjax.nn.norms import smooth_norm
 from mlffjax.nn.radial import gaussian_basis
 from mlffjax.nn.scatter import mean_over_graph
-from mlffjax.nn.vector_messages import scalar_vector_messages
-from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, EdgeVectors
+from mlffjax.nn.vector_messages import FilterKernel, scalar_vector_messages
+from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeVectors
 
 #: ``[n, 3, features]``: one vector a channel.
 VectorFeatures = Float[Array, "n 3 features"]
@@ -81,7 +81,7 @@ class LEIGNN(Architecture):
     Defaults: ``F = 512``, 3 layers, 128 Gaussians, 6 Angstrom, as published.
 
     Raises:
-      ValueError: an odd number of features or an unknown update.
+      ValueError: an odd number of features, no layer or an unknown update.
     """
 
     cutoff: float = 6.0
@@ -123,7 +123,7 @@ class LEIGNN(Architecture):
             if node is not None:
                 distribute = Distribute(name=f"distribute_{t}")
                 scalars, vectors = distribute(scalars, vectors, node, graph)
-            message = LocalMessage(self.smooth_cutoff, name=f"message_{t}")
+            message = LocalMessage(name=f"message_{t}")
             scalars, vectors = message(scalars, vectors, edges, graph)
             scalars, vectors = LocalUpdate(self.update, self.norm_rounding, name=f"update_{t}")(
                 scalars, vectors
@@ -133,7 +133,7 @@ class LEIGNN(Architecture):
                 node = Aggregate(name=f"aggregate_{t}")(scalars, vectors, node, graph)
         energy = MLP((width // 2, 1), scaled_silu, name="readout")(scalars)[:, 0]
         forces = None
-        if self.force_head:
+        if self.force_head and vectors is not None:
             forces = dense(vectors, 1, "force_readout", use_bias=False)[..., 0]
         return AtomwiseOutput(energy=energy, forces=forces)
 
@@ -145,6 +145,8 @@ class LEIGNN(Architecture):
     def _check(self) -> None:
         if self.num_features % 2:
             raise ValueError(f"got {self.num_features} features; expected an even number")
+        if self.num_layers < 1:
+            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         if self.update not in ("leignn", "painn"):
             raise ValueError(f"got the update {self.update!r}; expected 'leignn' or 'painn'")
 
@@ -158,21 +160,21 @@ class EdgeInputs:
     """What all layers need of an edge.
 
     Attributes:
-      radial: Gaussians times the envelope ``[edges, K]``.
-      envelope: smooth cutoff ``[edges]``.
+      basis: Gaussians times the envelope, and a constant for the bias ``[edges, K + 1]``; with
+        ``smooth_cutoff`` all times the envelope.
       directions: unit vectors from the neighbour to the centre ``[edges, 3]``.
     """
 
-    radial: EdgeFeatures
-    envelope: EdgeScalars
+    basis: EdgeFeatures
     directions: EdgeVectors
 
     @classmethod
     def of(cls, graph: EdgeGraph, model: LEIGNN) -> "EdgeInputs":
         distances, directions = length_and_direction(graph.vectors)
-        envelope = polynomial_cutoff(distances, model.cutoff)
-        radial = gaussian_basis(distances, model.num_radial, model.cutoff)
-        return cls(radial * envelope[:, None], envelope, -directions)
+        envelope = polynomial_cutoff(distances, model.cutoff)[:, None]
+        radial = gaussian_basis(distances, model.num_radial, model.cutoff) * envelope
+        basis = jnp.concatenate([radial, jnp.ones_like(envelope)], axis=1)
+        return cls(basis * envelope if model.smooth_cutoff else basis, -directions)
 
 
 @struct.dataclass
@@ -226,8 +228,6 @@ class LocalMessage(nn.Module):
     vectors are still zero, the gate of the neighbour's vectors.
     """
 
-    smooth_cutoff: bool
-
     @nn.compact
     def __call__(
         self,
@@ -238,12 +238,12 @@ class LocalMessage(nn.Module):
     ) -> tuple[AtomFeatures, VectorFeatures]:
         width = scalars.shape[1]
         parts = 2 if vectors is None else 3
-        filters = dense(edges.radial, parts * width, "filters")
-        if self.smooth_cutoff:
-            filters = filters * edges.envelope[:, None]
         sources = MLP((width // 2, parts * width), scaled_silu, name="sources")(scalars)
         sources = sources * (1 / math.sqrt(3))
-        dx, dv = scalar_vector_messages(sources, filters, vectors, edges.directions, graph)
+        kernel = FilterKernel(parts * width, name="filters")(edges.basis)
+        dx, dv = scalar_vector_messages(
+            sources, edges.basis, kernel, vectors, edges.directions, graph
+        )
         scalars = (scalars + dx) * (1 / math.sqrt(2))
         dv = dv * (1 / math.sqrt(width))
         return scalars, dv if vectors is None else vectors + dv

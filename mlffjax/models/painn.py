@@ -19,8 +19,8 @@ from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
 from mlffjax.nn.norms import smooth_norm
 from mlffjax.nn.radial import bessel_basis
-from mlffjax.nn.vector_messages import scalar_vector_messages
-from mlffjax.types import AtomFeatures, EdgeScalars, EdgeVectors
+from mlffjax.nn.vector_messages import FilterKernel, scalar_vector_messages
+from mlffjax.types import AtomFeatures, EdgeVectors
 
 #: ``[n, 3, features]``: one vector a channel.
 VectorFeatures = Float[Array, "n 3 features"]
@@ -56,7 +56,7 @@ class PaiNN(Architecture):
     Defaults: 128 features, 3 layers, 20 radial functions and 5 Angstrom, as published.
 
     Raises:
-      ValueError: an odd number of features.
+      ValueError: an odd number of features, or no layer.
 
     >>> PaiNN(num_features=64).num_layers
     3
@@ -78,21 +78,25 @@ class PaiNN(Architecture):
         width, dtype = self.num_features, graph.vectors.dtype
         if width % 2:
             raise ValueError(f"got {width} features; expected an even number")
+        if self.num_layers < 1:
+            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         distances, directions = length_and_direction(graph.vectors)
         envelope = cosine_cutoff(distances, self.cutoff)
         frequencies = jnp.asarray(np.pi * np.arange(1, self.num_radial + 1), dtype)
         # The paper has no prefactor.
         radial = bessel_basis(distances, frequencies, self.cutoff) * math.sqrt(self.cutoff / 2)
+        constant = jnp.ones((len(radial), 1), dtype)
+        basis = jnp.concatenate([radial, constant], axis=1) * envelope[:, None]
         embedding = nn.Embed(self.num_elements, width, param_dtype=dtype, name="embedding")
         scalars: AtomFeatures = embedding(graph.species)
         vectors: VectorFeatures | None = None  # zero
         for t in range(self.num_layers):
             message = Message(name=f"message_{t}")
-            scalars, vectors = message(scalars, vectors, radial, envelope, directions, graph)
+            scalars, vectors = message(scalars, vectors, basis, directions, graph)
             scalars, vectors = Update(self.norm_rounding, name=f"update_{t}")(scalars, vectors)
         energy = MLP((width // 2, 1), name="readout")(scalars)[:, 0]
         forces = None
-        if self.force_head:
+        if self.force_head and vectors is not None:
             for k, size in enumerate((width // 2, 1)):
                 block = GatedBlock(size, self.norm_rounding, name=f"force_readout_{k}")
                 scalars, vectors = block(scalars, vectors)
@@ -108,16 +112,15 @@ class Message(nn.Module):
         self,
         scalars: AtomFeatures,
         vectors: VectorFeatures | None,
-        radial: Float[Array, "edges K"],
-        envelope: EdgeScalars,
+        basis: Float[Array, "edges K"],
         directions: EdgeVectors,
         graph: EdgeGraph,
     ) -> tuple[AtomFeatures, VectorFeatures]:
         width = scalars.shape[1]
         total = (2 if vectors is None else 3) * width
         sources = MLP((width, total), name="sources")(scalars)
-        filters = dense(radial, total, "filters") * envelope[:, None]
-        ds, dv = scalar_vector_messages(sources, filters, vectors, directions, graph)
+        kernel = FilterKernel(total, name="filters")(basis)
+        ds, dv = scalar_vector_messages(sources, basis, kernel, vectors, directions, graph)
         return scalars + ds, dv if vectors is None else vectors + dv
 
 
