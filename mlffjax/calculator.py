@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from mlffjax.graph import AtomGraph, GraphSize, pad
-from mlffjax.neighbors import Edges, neighbor_list
+from mlffjax.neighbors import Edges, graph_of, neighbor_list
 from mlffjax.potential import Potential, Prediction
 from mlffjax.types import HostCell, HostPbc, HostVectors
 
@@ -86,20 +86,9 @@ class MLFFCalculator(Calculator):
         assert atoms is not None
         positions, cell = atoms.get_positions(), np.asarray(atoms.cell.array)
         edges = self._list.edges(positions, cell, np.asarray(atoms.pbc))
-        dtype, count = self.potential.dtype, len(numbers)
-        graph = AtomGraph(
-            numbers=numbers.astype(np.int32),
-            # Around the origin, where single precision has most digits.
-            positions=(positions - positions.mean(0)).astype(dtype),
-            cell=cell.astype(dtype)[None],
-            graph_index=np.zeros(count, np.int32),
-            senders=edges.senders,
-            receivers=edges.receivers,
-            shifts=edges.shifts,
-            node_mask=np.ones(count, bool),
-            edge_mask=np.ones(len(edges.senders), bool),
-            graph_mask=np.ones(1, bool),
-        )
+        # Around the origin, where single precision has most digits.
+        centred = positions - positions.mean(0)
+        graph = graph_of(numbers, centred, cell, edges, self.potential.dtype)
         return pad(graph, self._room_for(graph.size))
 
     def _room_for(self, size: GraphSize) -> GraphSize:

@@ -110,7 +110,25 @@ def atom_graph(
     Raises:
       ValueError: as :func:`neighbor_list`.
     """
-    edges = neighbor_list(positions, cell, pbc, cutoff)
+    return graph_of(numbers, positions, cell, neighbor_list(positions, cell, pbc, cutoff), dtype)
+
+
+def graph_of(
+    numbers: HostNumbers,
+    positions: HostVectors,
+    cell: HostCell,
+    edges: Edges,
+    dtype: np.dtype | type = np.float32,
+) -> AtomGraph:
+    """The graph of one structure from its edges, on the host, without padding.
+
+    Args:
+      numbers: atomic numbers ``[atoms]``.
+      positions: ``[atoms, 3]`` in Angstrom, those the edges were made for.
+      cell: rows are lattice vectors, in Angstrom; zeros for a molecule.
+      edges: as :func:`neighbor_list` makes them.
+      dtype: of positions and cell.
+    """
     count = len(numbers)
     host: Any = np.asarray  # on the host, NumPy arrays stand where JAX arrays are annotated
     return AtomGraph(

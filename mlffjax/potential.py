@@ -1,5 +1,6 @@
 """A trained force field: architecture, parameters and energy baseline, as pure functions."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -123,7 +124,8 @@ class Potential:
     @property
     def dtype(self) -> Any:
         """dtype of the parameters; graphs should have the same."""
-        return next(x.dtype for x in jax.tree.leaves(self.params) if _is_float(x))
+        floats = (x.dtype for x in jax.tree.leaves(self.params) if _is_float(x))
+        return next(floats, jnp.dtype(jnp.float32))
 
     @property
     def num_parameters(self) -> int:
@@ -152,6 +154,18 @@ class Potential:
         """Sum of the element energies E0 in eV, on the host in double precision."""
         self.check_elements(numbers)
         return float(np.asarray(self.baseline)[np.searchsorted(self.elements, numbers)].sum())
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the potential to the folder ``path``; ``mlffjax.load(path)`` reads it.
+
+        Raises:
+          ValueError: ``path`` exists and ``overwrite`` is false, or is no checkpoint.
+          OSError: the folder cannot be written.
+        """
+        # Here, because a checkpoint knows potentials and Orbax takes a second to import.
+        from mlffjax.checkpoint import save
+
+        save(self, path, overwrite=overwrite)
 
     def energy(self, graph: AtomGraph) -> Prediction:
         """Energies of a batch, without forces."""

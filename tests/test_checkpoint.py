@@ -156,3 +156,10 @@ def test_log_stays_quiet(
     checkpoint.load(tmp_path / "a")
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
     assert logging.getLogger("absl").level == before
+
+
+def test_a_potential_saves_itself(potential, tmp_path):
+    potential.save(tmp_path / "potential")
+    assert identical(checkpoint.load(tmp_path / "potential").params, potential.params)
+    with pytest.raises(CheckpointError, match="exists"):
+        potential.save(tmp_path / "potential")

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop import alphanet, equiformer_v2, leignn, so3krates
+from mlffjax.interop import alphanet, equiformer_v2, leignn, mace, so3krates
 from mlffjax.potential import Potential
 
 #: Readers by the name in ``config["model"]``.
@@ -14,6 +14,7 @@ READERS: Mapping[str, Callable[..., Potential]] = {
     "alphanet": alphanet.read,
     "equiformer_v2": equiformer_v2.read,
     "leignn": leignn.read,
+    "mace": mace.read,
     "so3krates": so3krates.read,
 }
 
@@ -33,7 +34,7 @@ def from_reference(
     Raises:
       ValueError: unknown model, or parameters that are missing or left over.
     """
-    name = config.get("model")
+    name = str(config.get("model"))
     if name not in READERS:
         raise ValueError(f"got the model {name!r}; expected one of {', '.join(sorted(READERS))}")
     return READERS[name](config, weights, dtype=dtype)
