@@ -256,9 +256,8 @@ def _change_of_couplings(
     for axis in range(1, order + 1):
         tensor = np.moveaxis(np.tensordot(tensor, axes, axes=(axis, 0)), -1, axis)
     # The coefficient of a monomial is the sum over the distinct orders of its factors.
-    tensor = sum(
-        tensor.transpose(0, *(1 + k for k in p), order + 1) for p in permutations(range(order))
-    )
+    orders = permutations(range(1, order + 1))
+    tensor = np.sum([tensor.transpose(0, *p, order + 1) for p in orders], axis=0)
     ours = symmetric_couplings(max_degree, degree, order)
     repeats = np.array(
         [math.prod(math.factorial(list(row).count(i)) for i in set(row)) for row in ours.monomials]

@@ -9,6 +9,8 @@ from mlffjax.models.base import Architecture as Architecture
 from mlffjax.models.base import AtomwiseOutput as AtomwiseOutput
 from mlffjax.models.equiformer_v2 import EquiformerV2 as EquiformerV2
 from mlffjax.models.leignn import LEIGNN as LEIGNN
+from mlffjax.models.mace import MACE as MACE
+from mlffjax.models.nequip import NequIP as NequIP
 from mlffjax.models.painn import PaiNN as PaiNN
 from mlffjax.models.schnet import SchNet as SchNet
 from mlffjax.models.so3krates import SO3krates as SO3krates
@@ -17,6 +19,8 @@ ARCHITECTURES: Mapping[str, type[Architecture]] = {
     "alphanet": AlphaNet,
     "equiformer_v2": EquiformerV2,
     "leignn": LEIGNN,
+    "mace": MACE,
+    "nequip": NequIP,
     "painn": PaiNN,
     "schnet": SchNet,
     "so3krates": SO3krates,

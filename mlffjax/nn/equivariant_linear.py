@@ -17,13 +17,19 @@ from jaxtyping import Array, Float
 from mlffjax.nn.tensor_product import Features, Irrep
 from mlffjax.types import Species
 
-#: ``E[silu(x)^2]^(-1/2)`` for a standard normal ``x``, by numerical integration.
+#: ``E[f(x)^2]^(-1/2)`` for a standard normal ``x``, by numerical integration.
 SILU_SCALE = 1.6765324703310907
+TANH_SCALE = 1.5925374197228315
 
 
 def normalized_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """SiLU with unit second moment for standard normal input."""
     return SILU_SCALE * jax.nn.silu(x)
+
+
+def normalized_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Hyperbolic tangent with unit second moment for standard normal input; it is odd."""
+    return TANH_SCALE * jnp.tanh(x)
 
 
 class NormalDense(nn.Module):
@@ -133,4 +139,7 @@ def _by_element(
     if kernel.shape[0] > 4:
         return jnp.einsum("nmu,nuv->nmv", x, kernel[species])
     chosen = [jnp.where((species == z)[:, None, None], x, 0) for z in range(kernel.shape[0])]
-    return sum(part @ kernel[z] for z, part in enumerate(chosen))
+    return sum(
+        (part @ kernel[z] for z, part in enumerate(chosen)),
+        jnp.zeros((*x.shape[:2], kernel.shape[-1]), x.dtype),
+    )

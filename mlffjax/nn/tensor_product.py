@@ -146,9 +146,10 @@ def _message(
         jnp.asarray(coupling, harmonics.dtype),
     )
     spread = _spread(rotation, weights.shape[-1])
-    return sum(
-        spread[:, m] * (neighbor[:, m, None] * weights[:, None]) for m in range(len(coupling))
-    )
+    result = jnp.zeros((), weights.dtype)
+    for m in range(len(coupling)):
+        result = result + spread[:, m] * (neighbor[:, m, None] * weights[:, None])
+    return result
 
 
 def _spread(values: Float[Array, "..."], channels: int) -> Float[Array, "... channels"]:
