@@ -133,6 +133,15 @@ def test_only_the_default_is_invariant_under_rotation(published):
     assert not published.module.mirror_symmetric
 
 
+def test_size_of_the_published_model():
+    shapes = jax.eval_shape(lambda: Potential.init(AlphaNet(), range(1, 95), jax.random.key(0)))
+    size = sum(x.size for x in jax.tree.leaves(shapes.params))
+    width, layers, phases = 176, 4, 20
+    unused = layers * (phases**2 + phases * width + width)
+    rows = 2 * width + 2 * (108 - 94)
+    assert size + unused + rows == pytest.approx(4_653_577, rel=2e-4)
+
+
 def test_unusable_settings_are_refused():
     for settings, message in (
         ({"num_features": 10}, "features; expected a multiple of 4"),

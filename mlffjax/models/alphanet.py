@@ -80,8 +80,9 @@ class AlphaNet(Architecture):
       published: whether to use the published formulas.
 
     Defaults: 4 layers of 176 features, 8 Bessel functions and 24 heads within 5 Angstrom, as
-    of the model AlphaNet-v1-OAM. The sizes of its complex numbers are not published; those
-    here give the same number of parameters within 0.1 %.
+    of the model AlphaNet-v1-OAM (Matbench Discovery). The sizes of its complex numbers are not
+    stated there; those here meet its 4,653,577 parameters within 0.02 %, with 95 rows of each
+    embedding, 108 of the readout, and the parameters that the published model never uses.
 
     Raises:
       ValueError: features or heads that do not divide.
@@ -91,10 +92,10 @@ class AlphaNet(Architecture):
     num_layers: int = 4
     num_radial: int = 8
     num_heads: int = 24
-    state_size: int = 16
-    phase_size: int = 16
-    contraction_size: int = 96
-    kernel_size: int = 24
+    state_size: int = 20
+    phase_size: int = 20
+    contraction_size: int = 120
+    kernel_size: int = 16
     published: bool = False
 
     @property
