@@ -105,7 +105,8 @@ class Potential:
         zeros = np.zeros(len(elements))
         pick = lambda values: tuple(float(values[k]) for k in order)  # noqa: E731
         module = module.clone(num_elements=len(elements))
-        params = module.init(key, _smallest_graph(dtype))
+        # Compiled, so that what the parameters do not need is never run.
+        params = jax.jit(module.init)(key, _smallest_graph(dtype))
         params = jax.tree.map(lambda x: x.astype(dtype) if _is_float(x) else x, params)
         return cls(
             params=params,
