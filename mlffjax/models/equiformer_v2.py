@@ -1,6 +1,6 @@
 """EquiformerV2: an equivariant transformer with SO(2) convolutions in the frame of an edge."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import jax
@@ -244,7 +244,7 @@ class Edges:
         envelope = polynomial_cutoff(distances, model.cutoff) if model.smooth_cutoff else None
         if model.max_neighbors is not None:
             near = nearest_neighbors(distances, graph, model.max_neighbors)
-            graph = graph.replace(edge_mask=near)
+            graph = replace(graph, edge_mask=near)
         # Read as (z, x, y), e3nn's order of axes: degree 1 is then (x, y, z), and the grids of
         # imported weights lie as they did in training.
         directions = jnp.roll(directions, 1, axis=1)
