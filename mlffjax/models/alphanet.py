@@ -1,6 +1,7 @@
 """AlphaNet: scalars in local frames, with a rotary phase and a temporal connection."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.nn.blocks import block_size, map_blocks
 from mlffjax.nn.cutoffs import cosine_cutoff
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
@@ -165,6 +167,10 @@ class AlphaNet(Architecture):
             )
 
 
+#: Edges of one block of the frame scalars, which have F^2 / 4 intermediate numbers an edge.
+EDGES_PER_BLOCK = 64
+EDGES_PER_BLOCK_ON_ACCELERATOR = 4096
+
 #: Radius within which norms and absolute values are rounded by default, in units of features.
 ROUNDING = 0.1
 
@@ -248,10 +254,22 @@ class FrameWeights(nn.Module):
         values = nn.silu(_normalized(dense(features, width, "values")))
         messages = filters * values[graph.senders]
         structure = sum_to_receivers(messages[:, None, :] * edges.directions[:, :, None], graph)
-        scalars = FrameScalars(self.published, name="frame_scalars")
+        scalarize = FrameScalars(self.published, name="frame_scalars")(structure)
+
+        def both_ends(rows: tuple[Array, ...]) -> tuple[Array, Array]:
+            receivers, senders, *frames = rows
+            return scalarize(structure[receivers], frames), scalarize(structure[senders], frames)
+
+        # The reverse pass adds to the gradient of all atoms once a block; with this many edges a
+        # block that costs less than the block itself.
+        size = block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR)
         ends = [
-            scalars(structure[index], edges.frames) * edges.envelope[:, None]
-            for index in (graph.receivers, graph.senders)
+            x * edges.envelope[:, None]
+            for x in map_blocks(
+                both_ends,
+                (graph.receivers, graph.senders, *edges.frames),
+                max(size, graph.num_atoms // 16),
+            )
         ]
         return jnp.concatenate([*ends, filters, edges.radial], axis=1)
 
@@ -263,18 +281,30 @@ class FrameScalars(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        vectors: Float[Array, "edges 3 features"],
-        frames: tuple[EdgeVectors, EdgeVectors, EdgeVectors],
-    ) -> EdgeFeatures:
-        width = vectors.shape[2]
-        first, second, third = (jnp.sum(axis[:, :, None] * vectors, axis=1) for axis in frames)
-        if self.published:
-            second = jnp.abs(second)
-        else:
-            second = jnp.sqrt(second * second + ROUNDING**2) - ROUNDING
-        mixed = MLP((width // 4, 1), name="mix")(jnp.stack([first, second, third], axis=-1))
-        return (mixed[..., 0] + first) * (1 / math.sqrt(width))
+        self, structure: VectorFeatures
+    ) -> Callable[[Array, Sequence[Array]], Float[Array, "rows features"]]:
+        """A function of vectors ``[rows, 3, F]`` and frames, to be called block by block.
+
+        Args:
+          structure: only its width and dtype matter.
+        """
+        width, dtype = structure.shape[2], structure.dtype
+        hidden = width // 4
+        mixing = MLP((hidden, 1), name="mix")
+        mixing(jnp.zeros((1, 3), dtype))  # makes its parameters
+        mixing, variables = mixing.unbind()
+
+        def scalarize(vectors: Array, frames: Sequence[Array]) -> Float[Array, "rows features"]:
+            first, second, third = (jnp.sum(axis[:, :, None] * vectors, axis=1) for axis in frames)
+            if self.published:
+                second = jnp.abs(second)
+            else:
+                second = jnp.sqrt(second * second + ROUNDING**2) - ROUNDING
+            numbers = jnp.stack([first, second, third], axis=-1)
+            mixed = jnp.asarray(mixing.apply(variables, numbers))
+            return (mixed[..., 0] + first) * (1 / math.sqrt(width))
+
+        return scalarize
 
 
 class RotaryMessage(nn.Module):
