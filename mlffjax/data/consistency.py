@@ -21,7 +21,7 @@ from mlffjax.types import HostVectors
 
 COMPARED = 10_000  # pairs of frames that are looked at, about a second
 FRAMES_A_GROUP = (10, 200)  # frames of one composition that are compared with one another
-#: The most similar pairs are used. On ethanol at 500 K, 20 of 10 000 pairs give a slope within
+#: The most similar pairs are used. On the built-in ethanol, 20 of 10 000 pairs give a slope within
 #: 10 % of one and a correlation of 0.98.
 PAIRS = 20
 MAX_STRAIN = 0.15  # beyond this the expansion says nothing

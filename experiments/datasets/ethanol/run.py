@@ -66,6 +66,9 @@ def sample(folder: Path) -> None:
             temperature_K=TEMPERATURE,
             friction=0.01 / units.fs,
             rng=rng,
+            # ASE's other choice scales the noise up for a fixed centre of mass and heats nine
+            # atoms far above the thermostat; the translation is removed from each frame below.
+            fixcm=False,
         )
         dynamics.run(EQUILIBRATION)
         for k in range(FRAMES_EACH):
@@ -194,7 +197,7 @@ def collect(folder: Path, out: Path) -> None:
     labels = labelled(folder)
     for index in sorted(labels):
         atoms, row = frames[index], labels[index]
-        atoms.info["config_type"] = "md500K"
+        atoms.info["config_type"] = "md"
         atoms.calc = SinglePointCalculator(
             atoms, energy=row["energy"], forces=np.array(row["forces"])
         )
