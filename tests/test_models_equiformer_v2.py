@@ -55,10 +55,16 @@ def run(model: EquiformerV2, params: Any, graph: EdgeGraph, **options: Any) -> A
     [
         {"attention_activation": "gate", "feed_forward_activation": "gate", "norm": "degree_wise"},
         {"attention_activation": "s2", "feed_forward_activation": "grid", "norm": "rms"},
-        {"feed_forward_activation": "s2", "renormalize_attention": False},
-        {"feed_forward_activation": "separable_s2", "grid_rule": "equiangular"},
+        pytest.param(
+            {"feed_forward_activation": "s2", "renormalize_attention": False},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"feed_forward_activation": "separable_s2", "grid_rule": "equiangular"},
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=lambda settings: "-".join(map(str, settings.values())),
+    ids=["gate", "s2_on_grid", "s2_without_norm", "separable_s2"],
 )
 def test_ablations_and_direct_forces_turn_with_the_structure(settings):
     grids = {"attention_grid": (9, 18), "feed_forward_grid": (12, 18)}
