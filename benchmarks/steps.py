@@ -14,7 +14,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ase.build
 import ase.io
@@ -38,15 +38,20 @@ TRAINING_STEPS = (20, 120)
 MD_STEPS = 300
 
 
+def first_frames(path: Path, count: int) -> list[Atoms]:
+    """The first frames of a file that ASE reads."""
+    return cast(list[Atoms], ase.io.read(path, f":{count}"))
+
+
 def systems(args: argparse.Namespace) -> dict[str, Atoms]:
     """The structures by name: from the files given, and copper, which needs none."""
     found = {}
     if args.molecule:
-        molecule = ase.io.read(args.molecule, 0)
+        molecule = first_frames(args.molecule, 1)[0]
         molecule.pbc = False  # the 3BPA files state a box for a free molecule
         found["molecule"] = molecule
     if args.water:
-        found["water"] = ase.io.read(args.water, 0)
+        found["water"] = first_frames(args.water, 1)[0]
     if args.copper:
         copper = ase.build.bulk("Cu", "fcc", a=3.61, cubic=True) * (5, 5, 5)
         copper.rattle(0.05, seed=0)
@@ -79,8 +84,12 @@ def latencies(
         start = time.perf_counter()
         program = jax.jit(Potential.energy_forces).lower(potential, graph).compile()
         seconds = time.perf_counter() - start
-        memory = program.memory_analysis().temp_size_in_bytes
-        rows[name] = {"edges": len(graph.senders), "compile_s": seconds, "temp_mb": memory / 1e6}
+        memory: Any = program.memory_analysis()
+        rows[name] = {
+            "edges": len(graph.senders),
+            "compile_s": seconds,
+            "temp_mb": memory.temp_size_in_bytes / 1e6,
+        }
         compiled[name] = (program, potential, graph)
         jax.block_until_ready(program(potential, graph))
     times: dict[str, list[float]] = {name: [] for name in compiled}
@@ -123,7 +132,7 @@ def md_rate(potential: Potential, atoms: Atoms) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time energy and forces, training and dynamics.")
     parser.add_argument("--molecule", type=Path, help="frames of a molecule, such as 3BPA")
     parser.add_argument("--water", type=Path, help="a periodic box of water")
     parser.add_argument("--copper", action="store_true", help="500 atoms of rattled copper")
@@ -147,7 +156,7 @@ def main() -> None:
             if not args.no_dynamics:
                 row["md_steps_per_s"] = md_rate(potentials[model], atoms)
             if system == "molecule" and not args.no_training:
-                frames = [frame_of(a) for a in ase.io.read(args.molecule, ":5")]
+                frames = [frame_of(a) for a in first_frames(args.molecule, 5)]
                 frames = [dataclasses.replace(f, pbc=np.zeros(3, bool)) for f in frames]
                 row["training_ms"] = training_step(potentials[model], frames)
             results["rows"].append({"system": system, "atoms": len(atoms), "model": model, **row})
