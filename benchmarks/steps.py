@@ -109,6 +109,8 @@ def training_step(potential: Potential, frames: list[Frame]) -> float:
         steps=TRAINING_STEPS[1],
         batch_size=len(frames),
         log_interval=TRAINING_STEPS[0],
+        # No validation and no checkpoint between: by default each epoch, here a step, has both.
+        validation_interval=TRAINING_STEPS[1],
         progress=False,
         tensorboard=False,
     )
