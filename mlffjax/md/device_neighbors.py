@@ -29,8 +29,8 @@ from mlffjax.md.cell_lists import CellLists, cell_lists
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import HostCell, HostPbc, HostVectors, Positions, Species
 
-#: Pairs up to which all of them are looked at; above, cell lists are cheaper (measured on a
-#: CPU: 4 million pairs take about as long as the cell lists of 2000 atoms).
+#: Pairs up to which all of them are looked at; above, cell lists. About 2000 atoms in one copy:
+#: an estimate of where the cell lists become cheaper, not yet measured.
 MAX_ALL_PAIRS = 4_000_000
 #: Room for more candidates and edges than the first frame has.
 MARGIN = 1.15
