@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.parameters import ReferenceParameters, reference_potential
 from mlffjax.interop.torch_layers import linear, load_state_dict, mlp
 from mlffjax.models.alphanet import AlphaNet
 from mlffjax.potential import Potential
@@ -79,12 +78,7 @@ def read(
         kernel_size=config["chi2"],
         published=True,
     )
-    return Potential(
-        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
-        module=module,
-        elements=elements,
-        baseline=(0.0,) * len(elements),
-    )
+    return reference_potential(params, module, elements, dtype)
 
 
 def read_checkpoint(

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.parameters import ReferenceParameters, reference_potential
 from mlffjax.interop.torch_layers import linear, load_state_dict
 from mlffjax.models.equiformer_v2 import EquiformerV2
 from mlffjax.potential import Potential
@@ -135,12 +134,7 @@ def read(
         params["force_readout"] = {"kernel": kernel}
     source.finish(unused=_functionless(module))
     elements = tuple(range(1, module.num_elements + 1))
-    return Potential(
-        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
-        module=module,
-        elements=elements,
-        baseline=(0.0,) * len(elements),
-    )
+    return reference_potential(params, module, elements, dtype)
 
 
 def read_checkpoint(

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.parameters import ReferenceParameters, reference_potential
 from mlffjax.interop.torch_layers import linear, load_state_dict, mlp
 from mlffjax.models.leignn import LEIGNN
 from mlffjax.potential import Potential
@@ -55,12 +54,7 @@ def read(
         smooth_cutoff=False,
         norm_rounding=1e-4,
     )
-    return Potential(
-        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
-        module=module,
-        elements=elements,
-        baseline=(0.0,) * len(elements),
-    )
+    return reference_potential(params, module, elements, dtype)
 
 
 def read_checkpoint(

@@ -1,8 +1,14 @@
 """Bookkeeping of a reference's parameters: every one is used once, or named as unused."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from mlffjax.models import Architecture
+from mlffjax.potential import Potential
 
 
 class ReferenceParameters:
@@ -47,3 +53,22 @@ class ReferenceParameters:
                 f"{', '.join(left[:5])}; expected none; check that configuration and weights "
                 "belong together"
             )
+
+
+def reference_potential(
+    params: Mapping[str, Any], module: Architecture, elements: Sequence[int], dtype: Any
+) -> Potential:
+    """The potential of parameters in float64, without a baseline.
+
+    Args:
+      params: nested mapping in the layout of ``module``.
+      module: the architecture.
+      elements: atomic numbers the species index runs over.
+      dtype: of the parameters.
+    """
+    return Potential(
+        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
+        module=module,
+        elements=tuple(elements),
+        baseline=(0.0,) * len(elements),
+    )

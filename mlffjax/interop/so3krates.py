@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.parameters import ReferenceParameters, reference_potential
 from mlffjax.models.so3krates import SO3krates
 from mlffjax.potential import Potential
 
@@ -48,12 +47,7 @@ def read(
         num_radial=config["n_rbf"],
         ev_initialization="zero" if normalization is None else "neighborhood",
     )
-    return Potential(
-        params={"params": jax.tree.map(lambda x: jnp.asarray(x, dtype), params)},
-        module=module,
-        elements=elements,
-        baseline=(0.0,) * len(elements),
-    )
+    return reference_potential(params, module, elements, dtype)
 
 
 def _block(source: ReferenceParameters, path: str) -> dict[str, Any]:
