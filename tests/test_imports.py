@@ -17,7 +17,7 @@ LAYERS = (
     ("nn",),
     ("models",),
     ("potential",),
-    ("checkpoint", "calculator"),
+    ("checkpoint", "calculator", "pair_potentials"),
     ("training", "md", "interop"),
     ("explore",),
     ("plots", "prediction"),
