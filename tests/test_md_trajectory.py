@@ -1,5 +1,8 @@
 """Trajectories and logs on disk."""
 
+import resource
+import shutil
+
 import ase.io
 import jax
 import jax.numpy as jnp
@@ -10,8 +13,10 @@ from ase.build import bulk
 from numpy.testing import assert_allclose
 
 from mlffjax.config.md import MDSettings
+from mlffjax.data.frames import Frame
 from mlffjax.md import trajectory
 from mlffjax.md.engine import run_md
+from mlffjax.md.records import Block, Thermo
 from mlffjax.potential import Potential
 
 E0 = -1000.0
@@ -31,6 +36,23 @@ class Keep:
 
     def all(self, name):
         return np.concatenate([getattr(b, name) for b in self.blocks])
+
+
+def _block(steps, scale=1.0):
+    """A made-up block of two argon atoms in a cell that grows."""
+    step = np.asarray(steps)
+    table = Thermo(step, 2.0 * step, *(np.full(len(step), scale) for _ in range(4)))
+    vectors = np.broadcast_to(scale * step[:, None, None], (len(step), 2, 3)).astype(float)
+    cell = (9.0 + 0.01 * step)[:, None, None] * np.eye(3)
+    return Block(table, step, 2.0 * step, 1.0 * step, vectors, vectors, vectors, cell)
+
+
+FRAME = Frame(np.array([18, 18]), np.zeros((2, 3)), 9 * np.eye(3), np.ones(3, bool))
+
+
+def _writers(folder, **kwargs):
+    settings = MDSettings(ensemble="nve", trajectory_format=kwargs.pop("form", "extxyz"))
+    return trajectory.open_writers(folder, FRAME, settings, overwrite=False, **kwargs)
 
 
 def _run(folder, form, overwrite=False):
@@ -110,3 +132,78 @@ def test_a_broken_file_is_reported(tmp_path):
     path.write_text(path.read_text()[:-100])
     with pytest.raises(ValueError, match="incomplete frame 6"):
         list(trajectory.read_extxyz(path))
+
+
+@pytest.mark.parametrize("form", ["extxyz", "h5md"])
+def test_files_go_on_from_their_marks(tmp_path, form):
+    whole = _writers(tmp_path / "whole", form=form)
+    parts = _writers(tmp_path / "parts", form=form)
+    for writer in (*whole, *parts):
+        writer.write(_block([0, 1]))
+    marks = {writer.path.name: writer.mark() for writer in parts}
+    for writer in parts:
+        writer.write(_block([2, 3, 4], scale=7.0))
+        writer.close()
+    parts = _writers(tmp_path / "parts", form=form, resume_at=marks)
+    for writer in (*whole, *parts):
+        writer.write(_block([2, 3]))
+        writer.close()
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert names == sorted(marks)
+    if form == "extxyz":
+        for name in names:
+            assert (tmp_path / "whole" / name).read_bytes() == (
+                tmp_path / "parts" / name
+            ).read_bytes()
+        return
+    with trajectory.H5MDTrajectory(tmp_path / "parts" / "trajectory.h5") as frames:
+        assert_allclose([f.positions[0, 0] for f in frames], np.arange(4))
+        assert_allclose(frames.times(), 2.0 * np.arange(4))
+
+
+def test_a_file_shorter_than_its_mark_is_refused(tmp_path):
+    for writer in _writers(tmp_path):
+        writer.close()
+    with pytest.raises(ValueError, match="that the restart knows"):
+        _writers(tmp_path, resume_at={"thermo.csv": 10_000, "trajectory.extxyz": 0})
+
+
+def test_h5md_survives_a_writer_that_never_closes(tmp_path):
+    path = tmp_path / "trajectory.h5"
+    alive = trajectory.H5MDWriter(tmp_path / "alive.h5", FRAME, moving_cell=True)
+    for k in range(5):
+        alive.write(_block([2 * k, 2 * k + 1]))
+    shutil.copy(alive.path, path)  # what is on the disk now is what a kill would leave
+    alive.close()
+    with trajectory.H5MDTrajectory(path) as frames:
+        assert len(frames) == 10
+        assert_allclose(frames[9].cell, 9.09 * np.eye(3))
+    writer = trajectory.H5MDWriter(path, FRAME, moving_cell=True, resume_at=3)
+    writer.write(_block([3]))
+    writer.close()
+    with trajectory.H5MDTrajectory(path) as frames:
+        assert_allclose([f.positions[0, 0] for f in frames], np.arange(4))
+
+
+def test_extxyz_has_the_cell_of_each_frame(tmp_path):
+    for writer in _writers(tmp_path):
+        writer.write(_block([0, 50]))
+        writer.close()
+    cells = [f.cell for f in trajectory.read_extxyz(tmp_path / "trajectory.extxyz")]
+    assert_allclose(cells, [9.0 * np.eye(3), 9.5 * np.eye(3)])
+
+
+def test_a_full_disk_is_named_and_tears_no_frame(tmp_path):
+    path = tmp_path / "trajectory.extxyz"
+    writer = trajectory.ExtxyzWriter(path, FRAME)
+    writer.write(_block([0, 1, 2]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 300, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*trajectory\.extxyz"):
+            writer.write(_block([3, 4, 5]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    writer.close()
+    assert len(list(trajectory.read_extxyz(path))) == 3

@@ -290,6 +290,7 @@ class _Run:
             positions=take(records.positions),
             velocities=self._velocities(take(records.momenta)),
             forces=take(records.forces),
+            cell=np.broadcast_to(np.asarray(self.frame.cell, np.float64), (len(frames), 3, 3)),
         )
 
     def _first_block(self) -> Block:
@@ -303,6 +304,7 @@ class _Run:
             positions=host(self.state.position),
             velocities=self._velocities(host(self.state.momentum)),
             forces=host(self.state.force.forces),
+            cell=np.asarray(self.frame.cell, np.float64)[None],
         )
 
     def _velocities(self, momenta: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,8 +22,12 @@ class Thermo:
       potential: interaction energy ``[rows]``.
       kinetic: kinetic energy ``[rows]``.
       conserved: what the exact dynamics conserves ``[rows]``: the total energy for NVE, that of
-        system and thermostat for Nose-Hoover, NaN for Langevin, which conserves nothing.
+        system, thermostat and barostat for Nose-Hoover and CSVR; NaN where there is no such
+        quantity.
       temperature: in kelvin ``[rows]``.
+      volume: of the cell in Angstrom^3 ``[rows]``; ``None`` where the pressure is not recorded.
+      pressure: kinetic and virial part, a third of the trace of the internal pressure, in GPa
+        ``[rows]``; ``None`` where it is not recorded.
     """
 
     step: Int[np.ndarray, "rows"]
@@ -31,6 +36,8 @@ class Thermo:
     kinetic: Float[np.ndarray, "rows"]
     conserved: Float[np.ndarray, "rows"]
     temperature: Float[np.ndarray, "rows"]
+    volume: Float[np.ndarray, "rows"] | None = None
+    pressure: Float[np.ndarray, "rows"] | None = None
 
     @property
     def total(self) -> Float[np.ndarray, "rows"]:
@@ -39,9 +46,10 @@ class Thermo:
 
     @classmethod
     def join(cls, parts: Sequence["Thermo"]) -> "Thermo":
-        """All rows in one table."""
-        names = cls.__dataclass_fields__
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names})
+        """All rows in one table; a column that a part lacks is left out."""
+        columns = {name: [getattr(p, name) for p in parts] for name in cls.__dataclass_fields__}
+        whole = {n: c for n, c in columns.items() if not any(part is None for part in c)}
+        return cls(**{name: np.concatenate(column) for name, column in whole.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +64,8 @@ class Block:
       positions: ``[frames, atoms, 3]`` in Angstrom, not wrapped into the cell.
       velocities: ``[frames, atoms, 3]`` in Angstrom/fs.
       forces: ``[frames, atoms, 3]`` in eV/Angstrom.
+      cell: of each frame, lattice vectors as rows ``[frames, 3, 3]`` in Angstrom; zeros for a
+        molecule.
     """
 
     thermo: Thermo
@@ -65,6 +75,7 @@ class Block:
     positions: Float[np.ndarray, "frames atoms 3"]
     velocities: Float[np.ndarray, "frames atoms 3"]
     forces: Float[np.ndarray, "frames atoms 3"]
+    cell: Float[np.ndarray, "frames 3 3"]
 
 
 class Writer(Protocol):
@@ -76,6 +87,23 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+        ...
+
+
+class FileWriter(Writer, Protocol):
+    """A writer whose file can be cut back to an earlier length, for a restart.
+
+    Constructed with ``resume_at=None`` it makes a new file; with the number that :meth:`mark`
+    gave it opens the file, cuts off all that was written after that mark, and appends.
+
+    Attributes:
+      path: of the file.
+    """
+
+    path: Path
+
+    def mark(self) -> int:
+        """The length of the file, in the writer's own unit, once all of it is on the disk."""
         ...
 
 

@@ -1,10 +1,11 @@
 """Trajectories and logs on disk: appended block by block, flushed, never overwritten unasked."""
 
-import csv
-from collections.abc import Iterator, Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import Any, overload
 
 import ase.data
 import h5py
@@ -12,105 +13,212 @@ import numpy as np
 
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
-from mlffjax.md.records import Block, Thermo, Writer
+from mlffjax.md.records import Block, FileWriter, Thermo
 
 THERMO_FILE = "thermo.csv"
 TRAJECTORY_FILE = {"extxyz": "trajectory.extxyz", "h5md": "trajectory.h5"}
 
-_THERMO_COLUMNS = (
-    "step",
-    "time_fs",
-    "potential_eV",
-    "kinetic_eV",
-    "total_eV",
-    "conserved_eV",
-    "temperature_K",
-)
+_THERMO_COLUMNS = {
+    "step": "step",
+    "time_fs": "time_fs",
+    "potential": "potential_eV",
+    "kinetic": "kinetic_eV",
+    "total": "total_eV",
+    "conserved": "conserved_eV",
+    "temperature": "temperature_K",
+    "volume": "volume_A3",
+    "pressure": "pressure_GPa",
+}
+#: Versions of the HDF5 format: the first with SWMR, under which a file is valid at any moment.
+_HDF5_FORMAT = ("v110", "v110")
 
 
 def open_writers(
-    folder: Path, frame: Frame, settings: MDSettings, overwrite: bool
-) -> list["ThermoWriter | ExtxyzWriter | H5MDWriter"]:
+    folder: Path,
+    frame: Frame,
+    settings: MDSettings,
+    overwrite: bool,
+    resume_at: Mapping[str, int] | None = None,
+) -> list[FileWriter]:
     """The log and the trajectory of a run, in ``folder``.
 
+    Args:
+      folder: of the run.
+      frame: where it starts.
+      settings: of the run.
+      overwrite: whether existing files may be replaced.
+      resume_at: marks by the name of the file, to go on with existing files.
+
     Raises:
-      FileExistsError: one of the files is there and ``overwrite`` is false; none is touched.
+      FileExistsError: one of the files is there, and is neither to be replaced nor to be
+        continued; none is touched.
+      ValueError: a file to be continued is shorter than its mark.
+      OSError: a file cannot be opened.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log, trajectory = folder / THERMO_FILE, folder / TRAJECTORY_FILE[settings.trajectory_format]
-    if not overwrite:
+    if not overwrite and resume_at is None:
         for path in (log, trajectory):
             _refuse_existing(path)
-    writer = ExtxyzWriter if settings.trajectory_format == "extxyz" else H5MDWriter
-    return [ThermoWriter(log, overwrite), writer(trajectory, frame, overwrite)]
+    marks = {
+        path: None if resume_at is None else resume_at[path.name] for path in (log, trajectory)
+    }
+    opened: list[FileWriter] = [ThermoWriter(log, overwrite, resume_at=marks[log])]
+    if settings.trajectory_format == "extxyz":
+        opened.append(ExtxyzWriter(trajectory, frame, overwrite, resume_at=marks[trajectory]))
+    else:
+        moving = settings.ensemble.startswith("npt")
+        opened.append(H5MDWriter(trajectory, frame, overwrite, moving, resume_at=marks[trajectory]))
+    return opened
 
 
-class ThermoWriter(Writer):
-    """Energies and temperatures as CSV.
+class ThermoWriter(FileWriter):
+    """Energies, temperatures, volumes and pressures as CSV; marks are bytes.
 
-    Energies are without the element baseline, in eV; ``conserved_eV`` is ``nan`` for Langevin.
+    Energies are without the element baseline, in eV; what is not recorded is ``nan``.
     """
 
-    def __init__(self, path: Path | str, overwrite: bool = False) -> None:
-        self._file = _open_new(Path(path), overwrite)
-        self._csv = csv.writer(self._file)
-        self._csv.writerow(_THERMO_COLUMNS)
+    def __init__(
+        self, path: Path | str, overwrite: bool = False, *, resume_at: int | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._text = _Text(self.path, overwrite, resume_at)
+        if resume_at is None:
+            self._text.append(",".join(_THERMO_COLUMNS.values()) + "\n")
 
     def write(self, block: Block) -> None:
         """Append the rows of a block."""
         t = block.thermo
-        columns = (t.time_fs, t.potential, t.kinetic, t.total, t.conserved, t.temperature)
-        for k, step in enumerate(t.step):
-            self._csv.writerow([int(step), *(f"{column[k]:.10g}" for column in columns)])
-        self._file.flush()
+        values = [getattr(t, name) for name in list(_THERMO_COLUMNS)[1:]]
+        absent = np.full(len(t.step), np.nan)
+        table = np.stack([absent if column is None else column for column in values], axis=-1)
+        self._text.append(
+            "".join(
+                f"{int(step)},{','.join(f'{x:.10g}' for x in row)}\n"
+                for step, row in zip(t.step, table.tolist(), strict=True)
+            )
+        )
+
+    def mark(self) -> int:
+        """Bytes on the disk."""
+        return self._text.mark()
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._text.close()
 
 
-class ExtxyzWriter(Writer):
-    """Frames as extended XYZ: total energy, forces and velocities (Angstrom/fs)."""
+class ExtxyzWriter(FileWriter):
+    """Frames as extended XYZ: total energy, forces and velocities (A/fs); marks are bytes."""
 
-    def __init__(self, path: Path | str, frame: Frame, overwrite: bool = False) -> None:
-        self._file = _open_new(Path(path), overwrite)
+    def __init__(
+        self,
+        path: Path | str,
+        frame: Frame,
+        overwrite: bool = False,
+        *,
+        resume_at: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._text = _Text(self.path, overwrite, resume_at)
         self._symbols = [ase.data.chemical_symbols[z] for z in frame.numbers]
-        lattice = " ".join(f"{x:.10g}" for x in np.ravel(frame.cell))
-        pbc = " ".join("T" if p else "F" for p in frame.pbc)
-        self._cell = (f'Lattice="{lattice}" ' if np.any(frame.cell) else "") + f'pbc="{pbc}"'
+        self._pbc = " ".join("T" if p else "F" for p in frame.pbc)
 
     def write(self, block: Block) -> None:
         """Append the frames of a block."""
-        for k, step in enumerate(block.step):
-            rows = np.hstack([block.positions[k], block.velocities[k], block.forces[k]])
-            self._file.write(
-                f"{len(self._symbols)}\n{self._cell} "
-                "Properties=species:S:1:pos:R:3:velocities:R:3:forces:R:3 "
-                f"energy={block.energy[k]:.10f} step={int(step)} time_fs={block.time_fs[k]:.10g}\n"
-            )
-            self._file.writelines(
-                f"{symbol} {' '.join(f'{x:.9g}' for x in row)}\n"
-                for symbol, row in zip(self._symbols, rows.tolist(), strict=True)
-            )
+        self._text.append("".join(self._frame(block, k) for k in range(len(block.step))))
+
+    def mark(self) -> int:
+        """Bytes on the disk."""
+        return self._text.mark()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._text.close()
+
+    def _frame(self, block: Block, k: int) -> str:
+        rows = np.hstack([block.positions[k], block.velocities[k], block.forces[k]])
+        lattice = " ".join(f"{x:.10g}" for x in np.ravel(block.cell[k]))
+        cell = f'Lattice="{lattice}" ' if np.any(block.cell[k]) else ""
+        atoms = "".join(
+            f"{symbol} {' '.join(f'{x:.9g}' for x in row)}\n"
+            for symbol, row in zip(self._symbols, rows.tolist(), strict=True)
+        )
+        return (
+            f'{len(self._symbols)}\n{cell}pbc="{self._pbc}" '
+            "Properties=species:S:1:pos:R:3:velocities:R:3:forces:R:3 "
+            f"energy={block.energy[k]:.10f} step={int(block.step[k])} "
+            f"time_fs={block.time_fs[k]:.10g}\n{atoms}"
+        )
+
+
+class H5MDWriter(FileWriter):
+    """Frames as HDF5 in the H5MD layout (de Buyl et al., Comput. Phys. Commun. 185, 1546, 2014).
+
+    Positions (Angstrom), velocities (Angstrom/fs) and forces (eV/Angstrom) in float32, total
+    energies (eV) in float64; the lattice vectors of each frame where the cell moves. Written in
+    HDF5's mode of a single writer and many readers, in which the file is valid after every
+    flush, whatever happens to the writer. Marks are frames.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        frame: Frame,
+        overwrite: bool = False,
+        moving_cell: bool = False,
+        *,
+        resume_at: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        if resume_at is None:
+            if not overwrite:
+                _refuse_existing(self.path)
+            self._file = h5py.File(self.path, "w" if overwrite else "x", libver=_HDF5_FORMAT)
+            self._create(frame, moving_cell)
+        else:
+            self._file = _reopened(self.path)
+        groups = {
+            "positions": "particles/all/position",
+            "velocities": "particles/all/velocity",
+            "forces": "particles/all/force",
+            "energy": "observables/potential_energy",
+        }
+        if moving_cell:
+            groups["cell"] = "particles/all/box/edges"
+        self._series: dict[str, Any] = {name: self._file[path] for name, path in groups.items()}
+        if resume_at is not None:
+            self._cut(resume_at)
+        self._file.swmr_mode = True
+
+    def write(self, block: Block) -> None:
+        """Append the frames of a block."""
+        try:
+            for name, element in self._series.items():
+                for key, values in (
+                    ("value", getattr(block, name)),
+                    ("step", block.step),
+                    ("time", block.time_fs),
+                ):
+                    data = element[key]
+                    data.resize(data.shape[0] + len(values), axis=0)
+                    if len(values):
+                        data[-len(values) :] = values
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
+
+    def mark(self) -> int:
+        """Frames on the disk."""
         self._file.flush()
+        os.fsync(self._file.id.get_vfd_handle())
+        return len(self._series["energy"]["value"])
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-
-class H5MDWriter(Writer):
-    """Frames as HDF5 in the H5MD layout (de Buyl et al., Comput. Phys. Commun. 185, 1546, 2014).
-
-    Positions (Angstrom), velocities (Angstrom/fs) and forces (eV/Angstrom) in float32, total
-    energies (eV) in float64.
-    """
-
-    def __init__(self, path: Path | str, frame: Frame, overwrite: bool = False) -> None:
-        path = Path(path)
-        if not overwrite:
-            _refuse_existing(path)
-        self._file = h5py.File(path, "w" if overwrite else "x")
+    def _create(self, frame: Frame, moving_cell: bool) -> None:
         meta = self._file.create_group("h5md")
         meta.attrs["version"] = np.array([1, 1])
         meta.create_group("author").attrs["name"] = "unknown"
@@ -120,40 +228,28 @@ class H5MDWriter(Writer):
         box = group.create_group("box")
         box.attrs["dimension"] = 3
         box.attrs["boundary"] = ["periodic" if p else "none" for p in frame.pbc]
-        box["edges"] = np.asarray(frame.cell, np.float64)
+        if moving_cell:
+            self._element(box, "edges", (3, 3), "f8", "Angstrom")
+        else:
+            box["edges"] = np.asarray(frame.cell, np.float64)
         shape = (len(frame.numbers), 3)
-        self._series = {
-            "positions": self._element(group, "position", shape, "f4", "Angstrom"),
-            "velocities": self._element(group, "velocity", shape, "f4", "Angstrom fs-1"),
-            "forces": self._element(group, "force", shape, "f4", "eV Angstrom-1"),
-            "energy": self._element(
-                self._file.create_group("observables"), "potential_energy", (), "f8", "eV"
-            ),
-        }
+        self._element(group, "position", shape, "f4", "Angstrom")
+        self._element(group, "velocity", shape, "f4", "Angstrom fs-1")
+        self._element(group, "force", shape, "f4", "eV Angstrom-1")
+        observables = self._file.create_group("observables")
+        self._element(observables, "potential_energy", (), "f8", "eV")
 
-    def write(self, block: Block) -> None:
-        """Append the frames of a block."""
-        for name, element in self._series.items():
-            for key, values in (
-                ("value", getattr(block, name)),
-                ("step", block.step),
-                ("time", block.time_fs),
-            ):
-                data = element[key]
-                assert isinstance(data, h5py.Dataset)
-                data.resize(data.shape[0] + len(values), axis=0)
-                if len(values):
-                    data[-len(values) :] = values
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def _cut(self, frames: int) -> None:
+        for element in self._series.values():
+            for key in ("value", "step", "time"):
+                if len(element[key]) < frames:
+                    raise ValueError(_too_short(self.path, len(element[key]), frames, "frames"))
+                element[key].resize(frames, axis=0)
 
     @staticmethod
     def _element(
         parent: h5py.Group, name: str, shape: tuple[int, ...], dtype: str, unit: str
-    ) -> h5py.Group:
+    ) -> None:
         group = parent.create_group(name)
         value = group.create_dataset(
             "value", (0, *shape), dtype, maxshape=(None, *shape), chunks=(64, *shape)
@@ -162,18 +258,19 @@ class H5MDWriter(Writer):
         group.create_dataset("step", (0,), "i8", maxshape=(None,), chunks=(1024,))
         time = group.create_dataset("time", (0,), "f8", maxshape=(None,), chunks=(1024,))
         time.attrs["unit"] = "fs"
-        return group
 
 
 class H5MDTrajectory(Sequence[Frame]):
     """The frames of an :class:`H5MDWriter` file, read when asked for."""
 
     def __init__(self, path: Path | str) -> None:
-        self._file = h5py.File(path, "r")
+        self._file = _readable(Path(path))
         self._path = Path(path)
         group: Any = self._file["particles/all"]
         self._numbers = np.asarray(group["species"])
-        self._cell = np.asarray(group["box/edges"])
+        edges: Any = group["box/edges"]
+        self._cells: Any = edges["value"] if isinstance(edges, h5py.Group) else None
+        self._cell = np.asarray(edges) if self._cells is None else np.zeros((3, 3))
         boundary = [
             b.decode() if isinstance(b, bytes) else b for b in group["box"].attrs["boundary"]
         ]
@@ -186,7 +283,10 @@ class H5MDTrajectory(Sequence[Frame]):
         self._energies = energies
 
     def __len__(self) -> int:
-        return len(self._energies)
+        # After a kill in the middle of a block one of them can be behind.
+        series = (self._positions, self._velocities, self._forces, self._energies)
+        moving = () if self._cells is None else (self._cells,)
+        return min(len(values) for values in (*series, *moving))
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -199,7 +299,7 @@ class H5MDTrajectory(Sequence[Frame]):
         return Frame(
             numbers=self._numbers,
             positions=np.asarray(self._positions[k], np.float64),
-            cell=self._cell,
+            cell=self._cell if self._cells is None else np.asarray(self._cells[k]),
             pbc=self._pbc,
             energy=float(self._energies[k]),
             forces=np.asarray(self._forces[k], np.float64),
@@ -260,13 +360,86 @@ def read_extxyz(path: Path | str) -> Iterator[Frame]:
 
 
 def read_thermo(path: Path | str) -> Thermo:
-    """The rows of a :class:`ThermoWriter` file."""
-    table = np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2)
-    by_name = dict(zip(_THERMO_COLUMNS, table.T, strict=True))
-    units = ("_eV", "_K")
-    named = {name.removesuffix(units[0]).removesuffix(units[1]): v for name, v in by_name.items()}
-    named["step"] = named["step"].astype(int)
-    return Thermo(**{field.name: named[field.name] for field in fields(Thermo)})
+    """The rows of a :class:`ThermoWriter` file; columns that are all ``nan`` are not recorded."""
+    table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
+    columns: dict[str, Any] = {}
+    for field in fields(Thermo):
+        values = table[_THERMO_COLUMNS[field.name]]
+        optional = field.name in ("volume", "pressure")
+        columns[field.name] = None if optional and np.isnan(values).all() else values
+    columns["step"] = columns["step"].astype(int)
+    return Thermo(**columns)
+
+
+class _Text:
+    """Text appended in whole blocks; a block that did not fit on the disk is taken back."""
+
+    def __init__(self, path: Path, overwrite: bool, resume_at: int | None) -> None:
+        self._path = path
+        if resume_at is None:
+            if not overwrite:
+                _refuse_existing(path)
+            self._file = path.open("wb" if overwrite else "xb", buffering=0)
+            return
+        self._file = path.open("r+b", buffering=0)
+        size = self._file.seek(0, os.SEEK_END)
+        if size < resume_at:
+            self._file.close()
+            raise ValueError(_too_short(path, size, resume_at, "bytes"))
+        self._file.truncate(resume_at)
+        self._file.seek(resume_at)
+
+    def append(self, text: str) -> None:
+        start, rest = self._file.tell(), memoryview(text.encode())
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+                self._file.seek(start)
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+
+    def mark(self) -> int:
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _readable(path: Path) -> h5py.File:
+    """An HDF5 file opened for reading, also while it is written or after its writer was killed."""
+    try:
+        return h5py.File(path, "r", libver=_HDF5_FORMAT, swmr=True)
+    except OSError:
+        # A file in an older format, without that mode.
+        return h5py.File(path, "r")
+
+
+def _reopened(path: Path) -> h5py.File:
+    """An HDF5 file opened for writing; one whose writer was killed is copied first.
+
+    HDF5 marks an open file and refuses to write to one that was never closed.
+    """
+    try:
+        return h5py.File(path, "r+", libver=_HDF5_FORMAT)
+    except OSError:
+        if not path.exists():
+            raise
+    partial = path.with_name(f".{path.name}.partial")
+    with _readable(path) as old, h5py.File(partial, "w", libver=_HDF5_FORMAT) as new:
+        for name in old:
+            old.copy(name, new)
+    os.replace(partial, path)
+    return h5py.File(path, "r+", libver=_HDF5_FORMAT)
+
+
+def _too_short(path: Path, size: int, mark: int, unit: str) -> str:
+    return (
+        f"got {path} with {size} {unit}; expected at least the {mark} that the restart knows; "
+        "put the file back, or start anew with overwrite"
+    )
 
 
 def _refuse_existing(path: Path) -> None:
@@ -275,9 +448,3 @@ def _refuse_existing(path: Path) -> None:
             f"got the existing file {path}; expected a new one; choose another folder, or pass "
             "overwrite=True"
         )
-
-
-def _open_new(path: Path, overwrite: bool) -> IO[str]:
-    if not overwrite:
-        _refuse_existing(path)
-    return path.open("w" if overwrite else "x", newline="")
