@@ -1,0 +1,162 @@
+"""Distribution of the angles between bonds, by the elements of the three atoms."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.data import chemical_symbols, covalent_radii
+from jaxtyping import Array, Float, Int
+
+from mlffjax.analysis.averages import BlockAverage
+from mlffjax.analysis.frames import map_frames
+from mlffjax.analysis.images import (
+    Images,
+    boxes_of,
+    centre_chunks,
+    frames_at_once,
+    images_needed,
+    vectors_from,
+)
+from mlffjax.analysis.results import Curves, Observable, Result
+from mlffjax.md.bonds import BOND_FACTOR
+from mlffjax.md.trajectory_readers import FrameBlock
+from mlffjax.types import HostNumbers, HostPbc, Positions
+
+#: Neighbours of an atom there is room for at first; more where a frame has more.
+NEIGHBORS = 6
+
+
+class AngleDistribution(Observable):
+    """Angular distribution functions: the probability density of the angle ``a-centre-b``.
+
+    Neighbours are the atoms within a cutoff of the centre at each moment. The density is per
+    degree, with integral one for each triplet of elements; it is not divided by the sine.
+
+    Args:
+      numbers: atomic numbers ``[atoms]``.
+      pbc: periodic directions ``[3]``.
+      cutoff: in Angstrom, for all pairs; if not given, 1.2 times the sum of the covalent radii.
+      num_bins: from 0 to 180 degrees.
+    """
+
+    def __init__(
+        self,
+        numbers: HostNumbers,
+        pbc: HostPbc,
+        cutoff: float | None = None,
+        num_bins: int = 180,
+    ) -> None:
+        elements = np.unique(numbers)
+        count = len(elements)
+        self.pbc = (bool(pbc[0]), bool(pbc[1]), bool(pbc[2]))
+        self._species = np.searchsorted(elements, numbers).astype(np.int32)
+        radii = covalent_radii[elements]
+        bonded = BOND_FACTOR * (radii[:, None] + radii)
+        self._cutoffs = bonded if cutoff is None else np.full((count, count), float(cutoff))
+        symbols = [chemical_symbols[z] for z in elements]
+        self._labels = [
+            f"{symbols[a]}-{symbols[c]}-{symbols[b]}"
+            for c in range(count)
+            for a in range(count)
+            for b in range(count)
+        ]
+        self.edges = np.linspace(0, 180, num_bins + 1)
+        self._counts, self._images, self._room = BlockAverage(), (), NEIGHBORS
+
+    def add(self, block: FrameBlock) -> None:
+        """See :meth:`Observable.add`."""
+        boxes = boxes_of(block.cell, np.asarray(self.pbc))
+        radius = float(self._cutoffs.max())
+        self._images = images_needed(boxes, np.asarray(self.pbc), radius, self._images)
+        size = frames_at_once(len(self._species), len(self._images))
+        while True:
+            counts = map_frames(self._function(), size, block.positions, boxes)
+            # The last entry is the most neighbours an atom had.
+            needed = int(counts[:, -1].max())
+            if needed <= self._room:
+                break
+            self._room = needed + 2
+        shape = (len(counts), len(self._labels), len(self.edges) - 1)
+        self._counts.add(counts[:, :-1].reshape(shape))
+
+    def _function(self) -> partial[Array]:
+        return partial(
+            _counts,
+            species=self._species,
+            cutoffs=self._cutoffs,
+            pbc=self.pbc,
+            images=self._images,
+            room=self._room,
+            num_bins=len(self.edges) - 1,
+        )
+
+    def results(self) -> list[Result]:
+        """``adf``; nothing where no atom ever has two neighbours."""
+        counts, errors = self._counts.mean(), self._counts.error()
+        total = counts.sum(axis=1, keepdims=True)
+        shown = np.flatnonzero(total[:, 0])
+        if not len(shown):
+            return []
+        scale = total[shown] * np.diff(self.edges)
+        return [
+            Curves(
+                name="adf",
+                title="Bond angles",
+                x_label="angle (°)",
+                y_label="probability density (1/°)",
+                x=(self.edges[1:] + self.edges[:-1]) / 2,
+                labels=tuple(self._labels[k] for k in shown),
+                values=counts[shown] / scale,
+                errors=errors[shown] / scale,
+            )
+        ]
+
+
+@partial(jax.jit, static_argnames=("pbc", "images", "room", "num_bins"))
+def _counts(
+    positions: Float[Array, "frames atoms 3"],
+    boxes: Float[Array, "frames 3 3"],
+    species: Int[Array, "atoms"],
+    cutoffs: Float[Array, "elements elements"],
+    pbc: tuple[bool, bool, bool],
+    images: Images,
+    room: int,
+    num_bins: int,
+) -> Int[Array, "frames counts_and_most"]:
+    """Angles by the elements of centre and ends, and by size; then the most neighbours."""
+    atoms, kinds = positions.shape[1], cutoffs.shape[0]
+    chunks = jnp.asarray(centre_chunks(atoms, len(images)))
+    first, second = np.triu_indices(room, 1)
+
+    def of_frame(positions: Positions, box: Float[Array, "3 3"]) -> Array:
+        def of_centres(carry: tuple[Array, Array], centres: Array) -> tuple[tuple, None]:
+            counts, most = carry
+            vectors, elsewhere = vectors_from(centres, positions, box, pbc, images)
+            r = jnp.linalg.norm(vectors, axis=-1)
+            limit = cutoffs[species[centres][:, None], species].astype(r.dtype)
+            near = elsewhere & (r < limit[:, :, None]) & (centres >= 0)[:, None, None]
+            near = near.reshape(len(centres), -1)
+            distance = jnp.where(near, r.reshape(near.shape), jnp.inf)
+            taken = min(room, near.shape[1])
+            nearest = jax.lax.top_k(-distance, taken)[1]
+            unit = vectors.reshape(*near.shape, 3)
+            unit = jnp.take_along_axis(unit, nearest[:, :, None], axis=1)
+            unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
+            real = jnp.take_along_axis(near, nearest, axis=1)
+            ends = jnp.repeat(species, len(images))[nearest]
+            i, j = first[second < taken], second[second < taken]
+            cosine = jnp.clip(jnp.sum(unit[:, i] * unit[:, j], axis=-1), -1, 1)
+            angle = jnp.arccos(cosine) * (num_bins / jnp.pi)
+            bins = jnp.minimum(angle.astype(jnp.int32), num_bins - 1)
+            low, high = (f(ends[:, i], ends[:, j]) for f in (jnp.minimum, jnp.maximum))
+            kind = (species[centres][:, None] * kinds + low) * kinds + high
+            index = jnp.where(real[:, i] & real[:, j], kind * num_bins + bins, counts.size)
+            counts = counts.at[index.reshape(-1)].add(1, mode="drop")
+            return (counts, jnp.maximum(most, near.sum(axis=1, dtype=jnp.int32).max())), None
+
+        empty = jnp.zeros(kinds**3 * num_bins, jnp.int32)
+        counts, most = jax.lax.scan(of_centres, (empty, jnp.zeros((), jnp.int32)), chunks)[0]
+        return jnp.append(counts, most)
+
+    return jax.vmap(of_frame)(positions, boxes)
