@@ -6,6 +6,7 @@ that ASE, PySCF and most data sets use; the thermochemical calorie is 4.184 J by
 
 ELEMENTARY_CHARGE = 1.602176634e-19  # C, exact in the SI
 AVOGADRO = 6.02214076e23  # 1/mol, exact in the SI
+PLANCK = 6.62607015e-34 * 1e15 / ELEMENTARY_CHARGE  # eV fs, exact in the SI
 BOLTZMANN = 1.380649e-23 / ELEMENTARY_CHARGE  # eV/K
 HARTREE = 27.211386245988  # eV
 BOHR = 0.529177210903  # Angstrom
