@@ -1,0 +1,1 @@
+"""Exploring the energy surface: relaxation, minima hopping, paths, vibrations."""
