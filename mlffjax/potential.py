@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors
 from mlffjax.models import Architecture
@@ -173,15 +173,27 @@ class Potential:
         graph = jax.tree.map(jnp.asarray, graph)
         return self._prediction(graph, self._atomwise(edge_vectors(graph), graph))
 
-    def energy_forces(self, graph: AtomGraph) -> Prediction:
-        """Energies and forces of a batch, by one reverse pass through the edge vectors."""
-        return self._differentiate(graph, with_stress=False)
+    def energy_forces(self, graph: AtomGraph, key: PRNGKeyArray | None = None) -> Prediction:
+        """Energies and forces of a batch, by one reverse pass through the edge vectors.
 
-    def energy_forces_stress(self, graph: AtomGraph) -> Prediction:
-        """Energies, forces and stresses of a batch, by one reverse pass."""
-        return self._differentiate(graph, with_stress=True)
+        Args:
+          graph: the batch.
+          key: of dropout and stochastic depth, for training; without one neither acts.
+        """
+        return self._differentiate(graph, key, with_stress=False)
 
-    def _atomwise(self, vectors: Float[Array, "edges 3"], graph: AtomGraph) -> AtomwiseOutput:
+    def energy_forces_stress(self, graph: AtomGraph, key: PRNGKeyArray | None = None) -> Prediction:
+        """Energies, forces and stresses of a batch, by one reverse pass.
+
+        Args:
+          graph: the batch.
+          key: of dropout and stochastic depth, for training; without one neither acts.
+        """
+        return self._differentiate(graph, key, with_stress=True)
+
+    def _atomwise(
+        self, vectors: Float[Array, "edges 3"], graph: AtomGraph, key: PRNGKeyArray | None = None
+    ) -> AtomwiseOutput:
         table = np.zeros(max(self.elements) + 1, np.int32)
         table[list(self.elements)] = np.arange(len(self.elements))
         view = EdgeGraph(
@@ -195,7 +207,8 @@ class Potential:
             edge_mask=graph.edge_mask,
             graph_mask=graph.graph_mask,
         )
-        output = cast(AtomwiseOutput, self.module.apply(self.params, view))
+        rngs = None if key is None else {"dropout": key}
+        output = cast(AtomwiseOutput, self.module.apply(self.params, view, rngs=rngs))
         energy = self.scale * output.energy
         if self.shift is not None:
             energy = energy + jnp.asarray(np.asarray(self.shift), energy.dtype)[view.species]
@@ -218,14 +231,16 @@ class Potential:
             forces=output.forces,
         )
 
-    def _differentiate(self, graph: AtomGraph, *, with_stress: bool) -> Prediction:
+    def _differentiate(
+        self, graph: AtomGraph, key: PRNGKeyArray | None, *, with_stress: bool
+    ) -> Prediction:
         graph = jax.tree.map(jnp.asarray, graph)
         vectors = edge_vectors(graph)
         if self.module.direct_forces and not with_stress:
-            return self._prediction(graph, self._atomwise(vectors, graph))
+            return self._prediction(graph, self._atomwise(vectors, graph, key))
 
         def total(v: Float[Array, "edges 3"]) -> tuple[Array, AtomwiseOutput]:
-            output = self._atomwise(v, graph)
+            output = self._atomwise(v, graph, key)
             return output.energy.sum(), output
 
         gradient, output = jax.grad(total, has_aux=True)(vectors)

@@ -17,7 +17,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mlffjax.config.training import TrainingSettings
 from mlffjax.data.loader import PackedFrames, take
@@ -65,11 +65,30 @@ TrainingProgram = Callable[..., tuple[TrainingState, StepRecords]]
 ValidationProgram = Callable[..., ErrorSums]
 
 
-def predict(potential: Potential, graph: AtomGraph, *, with_stress: bool) -> Prediction:
-    """Energies and forces of a batch, and its stresses where asked for."""
+def predict(
+    potential: Potential,
+    graph: AtomGraph,
+    key: PRNGKeyArray | None = None,
+    *,
+    with_stress: bool,
+) -> Prediction:
+    """Energies and forces of a batch, and its stresses where asked for.
+
+    With a ``key`` dropout and stochastic depth act, as in training.
+    """
     if with_stress:
-        return potential.energy_forces_stress(graph)
-    return potential.energy_forces(graph)
+        return potential.energy_forces_stress(graph, key)
+    return potential.energy_forces(graph, key)
+
+
+def dropout_key(seed: int, step: Int[Array, ""]) -> PRNGKeyArray:
+    """The key of a training step on this device: it follows from seed and step alone.
+
+    A resumed run therefore drops what the whole run drops. Devices of the mesh have parts of one
+    batch, and each a key of its own.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.random.fold_in(key, jax.lax.axis_index(BATCH_AXIS))
 
 
 def make_training_program(
@@ -89,7 +108,8 @@ def make_training_program(
     def update(
         state: TrainingState, packed: PackedFrames, row: Array, factor: Array, room: GraphSize
     ) -> tuple[TrainingState, ErrorSums, Array, Array]:
-        gradient, sums = _gradient(potential, state.params, packed, row, settings, room)
+        key = dropout_key(settings.seed, state.step)
+        gradient, sums = _gradient(potential, state.params, packed, row, settings, room, key)
         norm = optax.tree.norm(gradient)
         rate = learning_rate(
             state.step, settings.schedule, settings.optimizer.learning_rate, total_steps
@@ -186,10 +206,12 @@ def _errors(
     settings: TrainingSettings,
     room: GraphSize,
     with_stress: bool,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Float[Array, ""], ErrorSums]:
     """Loss and error sums of this device's part of a batch; the parts add up to the batch's."""
     graph, targets = take(packed, row, room)
-    prediction = predict(replace(potential, params=params), graph, with_stress=with_stress)
+    potential = replace(potential, params=params)
+    prediction = predict(potential, graph, key, with_stress=with_stress)
     value, _ = loss(prediction, targets, graph, settings.loss, BATCH_AXIS)
     sums = error_sums(prediction, targets, graph, potential.elements)
     return value, replace(sums, loss=value)
@@ -208,11 +230,12 @@ def _gradient(
     row: Int[Array, "graphs"],
     settings: TrainingSettings,
     room: GraphSize,
+    key: PRNGKeyArray,
 ) -> tuple[Params, ErrorSums]:
     with_stress = settings.loss.stress_weight > 0
 
     def objective(params: Params) -> tuple[Array, ErrorSums]:
-        return _errors(potential, params, packed, row, settings, room, with_stress)
+        return _errors(potential, params, packed, row, settings, room, with_stress, key)
 
     gradient, sums = jax.grad(objective, has_aux=True)(params)
     return jax.lax.psum(gradient, BATCH_AXIS), _total(sums)
