@@ -130,7 +130,7 @@ class MACE(Architecture):
         features: Features = (embedding[graph.species][:, None, :],)
         energy = jnp.zeros(graph.species.shape, dtype)
         if self.pair_repulsion:
-            energy = energy + screened_repulsion(distances, graph)
+            energy = energy + screened_repulsion(distances, graph, power=self.envelope_power)
         for t in range(self.num_layers):
             last = t + 1 == self.num_layers
             layer = Layer(

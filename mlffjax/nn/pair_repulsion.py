@@ -8,8 +8,9 @@ from mlffjax.nn.distance_transform import sum_of_covalent_radii
 from mlffjax.nn.scatter import sum_to_receivers
 from mlffjax.types import AtomScalars, EdgeScalars
 
-COULOMB = 14.399645  # e^2 / (4 pi epsilon_0) in eV Angstrom, CODATA 2018
-BOHR = 0.529177  # Angstrom, CODATA 2018
+# Rounded as in mace-torch, whose weights were trained with just these.
+COULOMB = 14.3996  # e^2 / (4 pi epsilon_0) in eV Angstrom
+BOHR = 0.529  # Angstrom
 
 #: Universal screening function of Ziegler, Biersack and Littmark (1985): strengths and decays.
 SCREENING = ((0.1818, 3.2), (0.5099, 0.9423), (0.2802, 0.4028), (0.02817, 0.2016))
@@ -32,7 +33,7 @@ def screened_repulsion(
     Args:
       distances: of the edges in Angstrom.
       graph: the edges.
-      power: of the envelope.
+      power: of the envelope; in mace-torch that of the radial basis.
       length: screening length in Angstrom; the defaults of this and of ``exponent`` are those
         of MACE-MP (Ziegler et al. have 0.8854 Bohr and 0.23).
       exponent: ``x`` above.
