@@ -26,10 +26,10 @@ REPORT = "report.html"
 STEPS_A_MINUTE = 6000
 #: Minutes of the whole that dynamics, figures and compilation take.
 OTHER_MINUTES = 1.0
-TEMPERATURE = 700.0  # K, about that of the reference frames (experiments/datasets/ethanol)
+TEMPERATURE = 500.0  # K, that of the reference frames (experiments/datasets/ethanol)
 
 _SAMPLING = (
-    "The reference frames come from dynamics at about 700 K with the semi-empirical method "
+    f"The reference frames come from dynamics at {TEMPERATURE:g} K with the semi-empirical method "
     "GFN2-xTB and were then labelled with DFT (PBE/def2-SVP). Dynamics with the trained potential "
     "moves on the DFT surface. So its distributions need not coincide with those of the frames: "
     "the two methods differ in bond lengths and barriers. The errors of the potential itself are "
@@ -92,7 +92,7 @@ def quickstart(
     outcome = train(settings, overwrite=overwrite)
     trained = time.perf_counter()
     scale = min(1.0, minutes / 6)
-    say("2/3  dynamics: NVT at 700 K, then NVE for 10 ps")
+    say(f"2/3  dynamics: NVT at {TEMPERATURE:g} K, then NVE for 10 ps")
     nvt, nve = _dynamics(outcome, folder, scale, overwrite)
     say("3/3  figures and report")
     rows = _rows(outcome, nvt, nve)
@@ -245,8 +245,8 @@ class _Figures:
             Picture(
                 bonds,
                 "Bond lengths",
-                "Bonds in NVT dynamics at 700 K, and in the reference frames, which GFN2-xTB "
-                "sampled (see above).",
+                f"Bonds in NVT dynamics at {TEMPERATURE:g} K, and in the reference frames, which "
+                "GFN2-xTB sampled (see above).",
                 wide=True,
             ),
             Picture(

@@ -21,8 +21,8 @@ def is_builtin(path: str | os.PathLike) -> bool:
 def load_builtin(name: str) -> list[Frame]:
     """A built-in data set.
 
-    ``ethanol``: isolated H, C and O, then frames of ethanol sampled at about 700 K with GFN2-xTB
-    and labelled with PBE/def2-SVP (energy in eV, forces in eV/Angstrom).
+    ``ethanol``: isolated H, C and O, then frames of ethanol sampled at 500 K with GFN2-xTB and
+    labelled with PBE/def2-SVP (energy in eV, forces in eV/Angstrom).
 
     Args:
       name: the set's name.
