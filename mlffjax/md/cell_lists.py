@@ -1,41 +1,62 @@
-"""Pairs within a radius by the cell lists of JAX-MD, for large systems.
+"""Pairs within a radius by cell lists, for large systems.
 
-JAX-MD works in fractional coordinates of one periodic box by minimum image. Here that box is the
-replicated cell, wide enough for minimum image to be exact. Directions that are not periodic are
-treated as periodic with a box that is long enough, and every pair that would cross its border
-is dropped afterwards; so atoms may leave the box and no pair is lost or invented.
+Space is divided into cells no narrower than the radius, so that all neighbours of an atom lie in
+27 cells. Each cell has room for a fixed number of atoms. Cells divide a periodic box: the cell of
+the structure, replicated where it is narrower than three radii. Along directions that are not
+periodic the division repeats too, but distances there are true ones; so atoms may leave every
+bound, and all that happens is that two places share a cell.
 """
 
 import itertools
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
-from jax_md import partition
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from mlffjax.md.compaction import WORD, pack, set_bits
 from mlffjax.types import HostCell, HostVectors, Positions
 
+#: Room in a cell, relative to the fullest one at the start.
+MARGIN = 1.15
+#: Cells for each atom, at most: more would be memory for nothing.
+MAX_CELLS_PER_ATOM = 4
+#: A cell is so much wider than the radius that rounding to float32 cannot matter.
+WIDER = 1.0001
 
-@dataclass(frozen=True, eq=False)
+_OFFSETS = np.asarray(list(itertools.product((-1, 0, 1), repeat=3)), np.int32)
+
+
+@dataclass(frozen=True)
 class CellLists:
-    """A JAX-MD neighbour list of fixed sizes.
+    """What is static about cell lists.
 
     Attributes:
-      lists: the list as allocated by JAX-MD; a pytree whose sizes are static.
       pbc: periodic directions.
       replicas: copies of the cell along each lattice vector.
-      lengths: factor on each lattice vector that makes the box; the replicas in periodic
+      lengths: factor on each lattice vector that makes the divided box; the replicas in periodic
         directions.
-      margin: room relative to the present filling.
+      cells: number of cells along each lattice vector of that box; at least three.
+      capacity: room for atoms in a cell.
+      radius: longest pair in Angstrom.
     """
 
-    lists: Any
     pbc: tuple[bool, bool, bool]
     replicas: tuple[int, int, int]
     lengths: tuple[float, float, float]
-    margin: float
+    cells: tuple[int, int, int]
+    capacity: int
+    radius: float
+
+    @property
+    def slots_per_atom(self) -> int:
+        """Slots that are looked at for each atom."""
+        return len(_OFFSETS) * self.capacity
+
+    def with_capacity(self, room: int) -> "CellLists":
+        """The same with room for at least so many atoms in a cell."""
+        words = -(-room // WORD)
+        return replace(self, capacity=words * -(-room // words))
 
     def pairs(
         self, positions: Positions, box: Float[Array, "3 3"], size: int
@@ -49,96 +70,123 @@ class CellLists:
 
         Returns:
           Senders, receivers ``[size]``, shifts ``[size, 3]``, mask ``[size]``, the number of
-          pairs needed, and whether JAX-MD ran out of room.
+          pairs needed, and whether a cell was too full or has become too narrow.
         """
         count = positions.shape[0]
-        lengths = jnp.asarray(self.lengths, box.dtype)
         copies = _copies(self.replicas)
-        whole = box * lengths[:, None]
+        whole = box * jnp.asarray(self.lengths, box.dtype)[:, None]
         placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]
         fractional = placed.reshape(-1, 3) @ jnp.linalg.inv(whole)
-        found = self.lists.update(fractional - jnp.floor(fractional), whole=whole)
-        j, i = found.idx
-        total = fractional.shape[0]
-        # Rows are sorted by atom, so the pairs of the first copy stand in front.
-        real = (j < total) & (i < count)
-        j, i = jnp.where(real, j, 0), jnp.where(real, i, 0)
-        wraps = -jnp.round(fractional[j] - fractional[i]).astype(jnp.int32)
+        cell = self._cell_of(fractional)
+        slot, fullest = self._slots(cell)
         pbc = jnp.asarray(self.pbc)
-        real = real & jnp.all(pbc | (wraps == 0), axis=-1)
-        shifts = jnp.asarray(copies, jnp.int32)[j // count] + jnp.where(
-            pbc, wraps * jnp.asarray(self.replicas, jnp.int32), 0
+
+        # Rows are the atoms of the first copy; columns the slots of the 27 cells around each.
+        cells = jnp.asarray(self.cells, jnp.int32)
+        around = _flat((cell[:count, None] + _OFFSETS) % cells, self.cells)
+        words = self._near(fractional, slot, around, whole)
+        bits = self.capacity // (words.shape[-1] // len(_OFFSETS))
+        index, mask, needed = set_bits(words.reshape(-1), bits, size)
+
+        i, column = index // self.slots_per_atom, index % self.slots_per_atom
+        place = around[i, column // self.capacity] * self.capacity + column % self.capacity
+        total = int(np.prod(self.cells)) * self.capacity
+        entries = jnp.arange(slot.shape[0], dtype=jnp.int32)
+        owners = jnp.zeros(total, jnp.int32).at[slot].set(entries, mode="drop")
+        j = owners[place]
+        wraps = jnp.where(pbc, -jnp.round(fractional[j] - fractional[i]), 0).astype(jnp.int32)
+        shifts = jnp.asarray(copies, jnp.int32)[j // count] + wraps * jnp.asarray(
+            self.replicas, jnp.int32
         )
-        rank = jnp.cumsum(real, dtype=jnp.int32)
-        slot = jnp.where(real, rank - 1, size)
-        index = (
-            jnp.zeros(size, jnp.int32)
-            .at[slot]
-            .set(jnp.arange(real.shape[0], dtype=jnp.int32), mode="drop")
-        )
-        mask = jnp.arange(size) < rank[-1]
-        overflow = found.did_buffer_overflow != 0
-        return j[index] % count, i[index], shifts[index], mask, rank[-1], overflow
+        heights = 1 / jnp.linalg.norm(jnp.linalg.inv(whole), axis=0)
+        narrow = jnp.any(heights < self.radius * cells.astype(box.dtype))
+        return j % count, i, shifts, mask, needed, narrow | (fullest > self.capacity)
+
+    def _near(
+        self,
+        fractional: Float[Array, "placed 3"],
+        slot: Int[Array, "placed"],
+        around: Int[Array, "atoms 27"],
+        whole: Float[Array, "3 3"],
+    ) -> Array:
+        """Which slots around each atom hold a neighbour, as words of bits ``[atoms, words]``."""
+        count, total = around.shape[0], int(np.prod(self.cells)) * self.capacity
+        # One array a component, so that gather, distance and comparison make one loop.
+        table = jnp.zeros((3, total), fractional.dtype).at[:, slot].set(fractional.T, mode="drop")
+        taken = jnp.zeros(total, bool).at[slot].set(True, mode="drop")
+        first = around[:, :, None] * self.capacity
+        slots = first + jnp.arange(self.capacity, dtype=jnp.int32)
+        steps = []
+        for k in range(3):
+            step = table[k][slots] - fractional[:count, k, None, None]
+            steps.append(step - jnp.round(step) if self.pbc[k] else step)
+        squares = (sum(steps[k] * whole[k, x] for k in range(3)) ** 2 for x in range(3))
+        near = (sum(squares) < self.radius**2) & taken[slots] & (slots != slot[:count, None, None])
+        split = -(-self.capacity // WORD)
+        return pack(near.reshape(count, len(_OFFSETS) * split, self.capacity // split))
+
+    def _cell_of(self, fractional: Float[Array, "placed 3"]) -> Int[Array, "placed 3"]:
+        cells = jnp.asarray(self.cells, jnp.int32)
+        inside = fractional - jnp.floor(fractional)
+        # Rounding can give a whole one, which belongs to the last cell as well as to the first.
+        return jnp.minimum((inside * cells).astype(jnp.int32), cells - 1)
+
+    def _slots(self, cell: Int[Array, "placed 3"]) -> tuple[Array, Array]:
+        """The slot of each atom, beyond all slots for one without room, and the fullest cell."""
+        flat = _flat(cell, self.cells)
+        total = int(np.prod(self.cells))
+        order = jnp.argsort(flat, stable=True)
+        filling = jnp.zeros(total, jnp.int32).at[flat].add(1)
+        first = jnp.cumsum(filling, dtype=jnp.int32) - filling
+        entries = jnp.arange(flat.shape[0], dtype=jnp.int32)
+        rank = jnp.zeros_like(entries).at[order].set(entries) - first[flat]
+        room = total * self.capacity
+        slot = jnp.where(rank < self.capacity, flat * self.capacity + rank, room)
+        return slot, jnp.max(filling)
 
 
 def cell_lists(
     positions: HostVectors,
     box: HostCell,
     pbc: tuple[bool, bool, bool],
-    replicas: tuple[int, int, int],
     radius: float,
-    margin: float = 1.25,
-) -> CellLists | None:
+) -> CellLists:
     """Cell lists with room for the present positions and a margin.
-
-    ``None`` where the box has fewer than four cells of the radius along a direction: there
-    JAX-MD would look at all pairs too.
 
     Args:
       positions: ``[atoms, 3]`` in Angstrom.
       box: complete lattice vectors as rows, in Angstrom.
       pbc: periodic directions.
-      replicas: copies that make minimum image exact for ``radius``.
       radius: longest pair in Angstrom.
-      margin: room relative to the present filling.
     """
-    positions = np.asarray(positions, np.float64)
     box = np.asarray(box, np.float64)
-    extent = np.ptp(positions @ np.linalg.inv(box), axis=0)
-    height = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
-    lengths = [
-        float(n) if periodic else max(extent[k] + radius / height[k], 4.01 * radius / height[k])
-        for k, (n, periodic) in enumerate(zip(replicas, pbc, strict=True))
-    ]
-    if (height * np.asarray(lengths) < 4 * radius).any():
-        return None
-    whole = box * np.asarray(lengths)[:, None]
-    fractional = (positions[None] + (_copies(replicas) @ box)[:, None]).reshape(-1, 3)
-    fractional = fractional @ np.linalg.inv(whole)
+    fractional = np.asarray(positions, np.float64) @ np.linalg.inv(box)
+    extent = np.ptp(fractional, axis=0)
+    heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    width = WIDER * radius / heights  # of a cell, in lattice vectors
+    replicas = np.where(pbc, np.ceil(3 * width), 1).astype(int)
+    lengths = np.where(pbc, replicas, np.maximum(extent, 3 * width))
+    cells = np.maximum(3, np.floor(lengths / width * (1 + 1e-12))).astype(int)
+    while cells.prod() > max(27, MAX_CELLS_PER_ATOM * len(positions) * replicas.prod()):
+        longest = int(cells.argmax())
+        cells[longest] = max(3, cells[longest] // 2)
+    lengths = np.where(pbc, replicas, cells * width)
+    lists = CellLists(pbc, _triple(replicas), _triple(lengths), _triple(cells), 1, radius)
+    placed = (fractional[None] + _copies(lists.replicas)[:, None]).reshape(-1, 3) / lengths
+    inside = placed - np.floor(placed)
+    cell = np.minimum((inside * cells).astype(int), cells - 1)
+    fullest = int(np.bincount(np.ravel_multi_index(tuple(cell.T), lists.cells)).max())
+    return lists.with_capacity(int(np.ceil(MARGIN * fullest)) + 1)
 
-    def displacement(a: Array, b: Array, whole: Any = whole, t: float = 0.0) -> Array:
-        del t  # JAX-MD passes a time when it asks for the shape
-        difference = a - b
-        return (difference - jnp.round(difference)) @ jnp.asarray(whole, difference.dtype)
 
-    fns = partition.neighbor_list(
-        displacement,
-        jnp.asarray(_upper_triangular(whole)),
-        r_cutoff=radius,
-        dr_threshold=0.0,
-        capacity_multiplier=margin,
-        fractional_coordinates=True,
-        format=partition.Sparse,
-    )
-    lists = fns.allocate(jnp.asarray(fractional - np.floor(fractional)), whole=jnp.asarray(whole))
-    return CellLists(lists, pbc, replicas, (lengths[0], lengths[1], lengths[2]), margin)
+def _flat(cell: Array, cells: tuple[int, int, int]) -> Array:
+    return (cell[..., 0] * cells[1] + cell[..., 1]) * cells[2] + cell[..., 2]
 
 
 def _copies(replicas: tuple[int, int, int]) -> np.ndarray:
     return np.asarray(list(itertools.product(*map(range, replicas))), np.int64)
 
 
-def _upper_triangular(box: HostCell) -> np.ndarray:
-    """The same box, turned so that its columns form JAX-MD's upper triangular matrix."""
-    _, upper = np.linalg.qr(box.T)
-    return upper * np.sign(np.diag(upper))[:, None]
+def _triple(values: np.ndarray) -> tuple:
+    a, b, c = values.tolist()
+    return a, b, c

@@ -10,13 +10,11 @@ is more than ``2 r``: a vector shorter than ``r`` has fractional components belo
 smaller or strongly skewed cell is therefore replicated, the fewest times that make this hold;
 receivers are the atoms of the first copy and senders are mapped back with their translation.
 
-Candidates come from all pairs where those are few, and from the cell lists of JAX-MD
-(``partition.neighbor_list``) for large systems wide enough to have cells.
+Candidates come from all pairs where those are few, and from cell lists in large systems.
 """
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +23,14 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.graph import AtomGraph, bucket
+from mlffjax.md.cell_lists import MARGIN as CELL_MARGIN
 from mlffjax.md.cell_lists import CellLists, cell_lists
+from mlffjax.md.compaction import WORD, first_true, pack, set_bits
 from mlffjax.neighbors import complete_cell, neighbor_list
-from mlffjax.types import HostCell, HostPbc, HostVectors, Positions, Species
+from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
 
-#: Pairs up to which all of them are looked at; above, cell lists. About 2000 atoms in one copy:
-#: an estimate of where the cell lists become cheaper, not yet measured.
-MAX_ALL_PAIRS = 4_000_000
+#: Time to look at one slot of the cell lists, relative to one of all pairs.
+CELL_SLOT_COST = 3.0
 #: Room for more candidates and edges than the first frame has.
 MARGIN = 1.15
 
@@ -69,13 +68,13 @@ class Neighbors:
         (not wrapped into the cell).
       mask: true for real candidates ``[candidates]``.
       reference: positions at which the candidates were made ``[atoms, 3]`` in Angstrom.
-      box: lattice vectors as rows ``[3, 3]``, complete in directions that are not periodic.
+      box: lattice vectors as rows ``[3, 3]`` at which the candidates were made, complete in
+        directions that are not periodic.
       rebuilds: how often the candidates were made.
       candidates_needed: the most candidates there have been.
       edges_needed: the most edges there have been.
       cells_overflow: a cell of the cell lists was too full, or the cell shrank below the
         plan's replicas.
-      cells: arrays of the cell lists; ``None`` for all pairs.
     """
 
     senders: Int[Array, "candidates"]
@@ -88,7 +87,6 @@ class Neighbors:
     candidates_needed: Int[Array, ""]
     edges_needed: Int[Array, ""]
     cells_overflow: Bool[Array, ""]
-    cells: Any = None
 
     def overflow(self, plan: NeighborPlan) -> Bool[Array, ""]:
         """Whether a pair was ever left out for want of room; results are then void."""
@@ -137,9 +135,9 @@ def plan_neighbors(
     periodic = tuple(bool(p) for p in pbc)
     plan = NeighborPlan(cutoff, skin, (periodic[0], periodic[1], periodic[2]), replicas, 0, 0)
     plan = _with_room(plan, len(positions), counts[0], counts[1])
-    if len(positions) ** 2 * math.prod(replicas) <= MAX_ALL_PAIRS:
-        return plan
-    return replace(plan, cells=cell_lists(positions, box, plan.pbc, replicas, cutoff + skin))
+    cells = cell_lists(positions, box, plan.pbc, cutoff + skin)
+    cheaper = CELL_SLOT_COST * cells.slots_per_atom < len(positions) * math.prod(replicas)
+    return replace(plan, cells=cells) if cheaper else plan
 
 
 def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) -> NeighborPlan:
@@ -160,18 +158,27 @@ def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) ->
         larger = _with_room(larger, len(positions), 0, edges)
     if plan.cells is None:
         return larger
-    room = 2 * plan.cells.margin if bool(neighbors.cells_overflow) else plan.cells.margin
-    cells = cell_lists(positions, box, plan.pbc, larger.replicas, radius, room)
-    return replace(larger, cells=cells)
+    if not bool(neighbors.cells_overflow):
+        return larger
+    # The crowd may have come after ``positions``: the room grows in any case.
+    fresh = cell_lists(positions, box, plan.pbc, radius)
+    grown = math.ceil(CELL_MARGIN * plan.cells.capacity) + 1
+    return replace(larger, cells=fresh.with_capacity(max(grown, fresh.capacity)))
 
 
-def allocate(plan: NeighborPlan, positions: Positions, box: Float[Array, "3 3"]) -> Neighbors:
+def allocate(
+    plan: NeighborPlan,
+    positions: Positions,
+    box: Float[Array, "3 3"],
+    node_mask: AtomMask | None = None,
+) -> Neighbors:
     """The list of a plan at ``positions`` ``[atoms, 3]``; can be compiled.
 
     Args:
       plan: sizes.
       positions: in Angstrom, not necessarily inside the cell.
       box: complete lattice vectors as rows, in Angstrom.
+      node_mask: as for :func:`rebuild`.
     """
     zero = jnp.zeros((), jnp.int32)
     empty = Neighbors(
@@ -186,24 +193,77 @@ def allocate(plan: NeighborPlan, positions: Positions, box: Float[Array, "3 3"])
         edges_needed=zero,
         cells_overflow=jnp.zeros((), bool),
     )
-    return _rebuild(plan, positions, empty)
+    return rebuild(plan, empty, positions, node_mask)
 
 
-def update(plan: NeighborPlan, neighbors: Neighbors, positions: Positions) -> Neighbors:
+def update(
+    plan: NeighborPlan,
+    neighbors: Neighbors,
+    positions: Positions,
+    box: Float[Array, "3 3"] | None = None,
+) -> Neighbors:
     """The list, remade where an atom has moved half the skin; can be compiled.
+
+    Where the cell has changed by the deformation ``F``, a pair left out was longer than the
+    cutoff plus the skin, and is now at least ``(cutoff + skin) (1 - |F - 1|)`` less the motion
+    of its atoms relative to the deformation. The bound on that motion shrinks accordingly.
 
     Args:
       plan: sizes.
       neighbors: the list so far.
       positions: ``[atoms, 3]`` in Angstrom.
+      box: complete lattice vectors as rows, in Angstrom; as before if not given.
     """
+    now = neighbors if box is None else replace(neighbors, box=box)
     if plan.skin == 0:
-        return _rebuild(plan, positions, neighbors)
-    moved = jnp.sum((positions - neighbors.reference) ** 2, axis=-1)
+        return rebuild(plan, now, positions)
+    reference, slack = neighbors.reference, jnp.asarray(plan.skin, positions.dtype)
+    if box is not None:
+        deformation = jnp.linalg.inv(neighbors.box) @ box
+        strain = jnp.linalg.norm(deformation - jnp.eye(3, dtype=box.dtype))
+        slack = jnp.maximum(slack - (plan.cutoff + plan.skin) * strain, 0)
+        reference = reference @ deformation
+    moved = jnp.sum((positions - reference) ** 2, axis=-1)
     return jax.lax.cond(
-        jnp.any(moved > (plan.skin / 2) ** 2),
-        lambda: _rebuild(plan, positions, neighbors),
+        jnp.any(moved > (slack / 2) ** 2),
+        lambda: rebuild(plan, now, positions),
         lambda: neighbors,
+    )
+
+
+def rebuild(
+    plan: NeighborPlan,
+    old: Neighbors,
+    positions: Positions,
+    node_mask: AtomMask | None = None,
+) -> Neighbors:
+    """The list made anew; can be compiled.
+
+    Args:
+      plan: sizes.
+      old: the list so far.
+      positions: ``[atoms, 3]`` in Angstrom.
+      node_mask: true for real atoms ``[atoms]``; all are if not given. Not for cell lists.
+    """
+    if plan.cells is None:
+        senders, receivers, shifts, mask, needed = _all_pairs(plan, positions, old.box, node_mask)
+        overflow = jnp.zeros((), bool)
+    else:
+        assert node_mask is None, "cell lists hold no padding"
+        senders, receivers, shifts, mask, needed, overflow = plan.cells.pairs(
+            positions, old.box, plan.candidates
+        )
+    last = positions.shape[0] - 1
+    return replace(
+        old,
+        senders=jnp.where(mask, senders, last),
+        receivers=jnp.where(mask, receivers, last),
+        shifts=jnp.where(mask[:, None], shifts, 0),
+        mask=mask,
+        reference=positions,
+        rebuilds=old.rebuilds + 1,
+        candidates_needed=jnp.maximum(old.candidates_needed, needed),
+        cells_overflow=old.cells_overflow | overflow | ~_minimum_image_holds(plan, old.box),
     )
 
 
@@ -227,7 +287,7 @@ def current_graph(
     vectors = (
         positions[neighbors.senders]
         - positions[neighbors.receivers]
-        + neighbors.shifts.astype(positions.dtype) @ neighbors.box
+        + neighbors.shifts.astype(positions.dtype) @ cell
     )
     near = neighbors.mask & (jnp.sum(vectors**2, axis=-1) < plan.cutoff**2)
     senders, receivers, shifts, mask = (
@@ -258,17 +318,6 @@ def current_graph(
     return graph, neighbors
 
 
-def first_true(
-    mask: Bool[Array, "n"], size: int
-) -> tuple[Int[Array, "size"], Bool[Array, "size"], Int[Array, ""]]:
-    """Indices of the true entries in order, which of them are real, and how many there are."""
-    rank = jnp.cumsum(mask, dtype=jnp.int32)
-    slot = jnp.where(mask, rank - 1, size)
-    entries = jnp.arange(mask.shape[0], dtype=jnp.int32)
-    index = jnp.zeros(size, jnp.int32).at[slot].set(entries, mode="drop")
-    return index, jnp.arange(size) < rank[-1], rank[-1]
-
-
 def default_skin(num_atoms: int) -> float:
     """Skin in Angstrom by the size of the system.
 
@@ -290,28 +339,6 @@ def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> N
     return replace(plan, candidates=outer, edges=outer if inner > 0.9 * outer else inner)
 
 
-def _rebuild(plan: NeighborPlan, positions: Positions, old: Neighbors) -> Neighbors:
-    if plan.cells is None:
-        senders, receivers, shifts, mask, needed = _all_pairs(plan, positions, old.box)
-        overflow = jnp.zeros((), bool)
-    else:
-        senders, receivers, shifts, mask, needed, overflow = plan.cells.pairs(
-            positions, old.box, plan.candidates
-        )
-    last = positions.shape[0] - 1
-    return replace(
-        old,
-        senders=jnp.where(mask, senders, last),
-        receivers=jnp.where(mask, receivers, last),
-        shifts=jnp.where(mask[:, None], shifts, 0),
-        mask=mask,
-        reference=positions,
-        rebuilds=old.rebuilds + 1,
-        candidates_needed=jnp.maximum(old.candidates_needed, needed),
-        cells_overflow=old.cells_overflow | overflow | ~_minimum_image_holds(plan, old.box),
-    )
-
-
 def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[Array, ""]:
     heights = 1 / jnp.linalg.norm(jnp.linalg.inv(box), axis=0)
     enough = heights * jnp.asarray(plan.replicas, box.dtype) > 2 * (plan.cutoff + plan.skin)
@@ -319,22 +346,37 @@ def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[A
 
 
 def _all_pairs(
-    plan: NeighborPlan, positions: Positions, box: Float[Array, "3 3"]
+    plan: NeighborPlan,
+    positions: Positions,
+    box: Float[Array, "3 3"],
+    node_mask: AtomMask | None,
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Candidates from every pair of an atom and a copy of an atom, by minimum image."""
     count = positions.shape[0]
     copies = np.stack(np.meshgrid(*map(np.arange, plan.replicas), indexing="ij"), -1).reshape(-1, 3)
-    supercell = box * jnp.asarray(plan.replicas, box.dtype)[:, None]
-    offsets = jnp.asarray(copies, box.dtype) @ box
-    vectors = positions[None, :, None] - positions[:, None, None] + offsets[None, None]
-    wraps = -jnp.round(vectors @ jnp.linalg.inv(supercell))
-    wraps = jnp.where(jnp.asarray(plan.pbc), wraps, 0)
-    distances2 = jnp.sum((vectors + wraps @ supercell) ** 2, axis=-1)
-    shifts = jnp.asarray(copies, jnp.int32) + wraps.astype(jnp.int32) * jnp.asarray(
+    whole = box * jnp.asarray(plan.replicas, box.dtype)[:, None]
+    placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]
+    fractional = placed.reshape(-1, 3) @ jnp.linalg.inv(whole)
+    # Columns are padded to whole words of bits.
+    columns = count * len(copies)
+    bits = min(columns, WORD)
+    padded = jnp.pad(fractional, ((0, -columns % bits), (0, 0))).reshape(-1, bits, 3)
+    # One array a component, so that distance and comparison make one loop.
+    steps = [padded[None, :, :, k] - fractional[:count, None, None, k] for k in range(3)]
+    steps = [s - jnp.round(s) if plan.pbc[k] else s for k, s in enumerate(steps)]
+    squares = (sum(steps[k] * whole[k, x] for k in range(3)) ** 2 for x in range(3))
+    column = jnp.arange(padded.shape[0] * bits, dtype=jnp.int32).reshape(padded.shape[:2])
+    row = jnp.arange(count, dtype=jnp.int32)[:, None, None]
+    other = (column < columns) & (column != row)
+    if node_mask is not None:
+        placed_mask = jnp.pad(jnp.tile(node_mask, len(copies)), (0, -columns % bits))
+        other &= placed_mask.reshape(column.shape) & node_mask[:, None, None]
+    words = pack((sum(squares) < (plan.cutoff + plan.skin) ** 2) & other)
+    index, mask, needed = set_bits(words.reshape(-1), bits, plan.candidates)
+    i, j = index // column.size, index % column.size
+    wraps = -jnp.round(fractional[j] - fractional[i])
+    wraps = jnp.where(jnp.asarray(plan.pbc), wraps, 0).astype(jnp.int32)
+    shifts = jnp.asarray(copies, jnp.int32)[j // count] + wraps * jnp.asarray(
         plan.replicas, jnp.int32
     )
-    itself = jnp.eye(count, dtype=bool)[:, :, None] & jnp.all(shifts == 0, axis=-1)
-    near = (distances2 < (plan.cutoff + plan.skin) ** 2) & ~itself
-    index, mask, needed = first_true(near.reshape(-1), plan.candidates)
-    pair = index // len(copies)
-    return pair % count, pair // count, shifts.reshape(-1, 3)[index], mask, needed
+    return j % count, i, shifts, mask, needed
