@@ -225,7 +225,7 @@ class _Group:
                 fresh[slot] = True
         if not fresh.any():
             return
-        for slot in np.flatnonzero(fresh):
+        for slot in np.flatnonzero(fresh).tolist():
             frame = self._job_in(slot).frame
             positions[slot, : len(frame.numbers)] = frame.positions
         self.slots, self.constraints = self._arrays(self.holds)
