@@ -1,0 +1,415 @@
+"""Minimum energy paths by the nudged elastic band, all images in one compiled program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import ase
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase.build import minimize_rotation_and_translation
+from ase.geometry import find_mic
+from ase.mep.neb import NEB, idpp_interpolate
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mlffjax.config.explore import RelaxSettings
+from mlffjax.config.paths import NEBSettings
+from mlffjax.data.frames import Frame
+from mlffjax.explore import relax_optimizers
+from mlffjax.explore.batch import (
+    BatchPlan,
+    Slots,
+    enlarge,
+    evaluate_batch,
+    fill_slots,
+    needs,
+    plan_batch,
+)
+from mlffjax.explore.neb_forces import band_forces, hermite_profile, slopes
+from mlffjax.explore.vibrations import free_atoms
+from mlffjax.potential import Potential
+from mlffjax.training.evaluate import evaluate
+
+#: A stretch is redone with more room for edges at most so often in a row.
+MAX_REDO = 20
+
+
+@dataclass(frozen=True, eq=False)
+class NEBResult:
+    """A path between two minima.
+
+    Attributes:
+      frames: both ends and the images between them, with energies and (true) forces.
+      lengths: of the path up to each of them in Angstrom, in all coordinates together.
+      slopes: derivative of the energy by that length in eV/Angstrom.
+      residual: largest force of the band on an atom in eV/Angstrom.
+      status: ``converged``, ``unfinished`` after all steps, or ``failed`` where a number was
+        not finite, with the last sound path.
+      steps: of the optimiser.
+      force_calls: evaluations of one structure.
+      warnings: one line each.
+    """
+
+    frames: tuple[Frame, ...]
+    lengths: Float[np.ndarray, "nodes"]
+    slopes: Float[np.ndarray, "nodes"]
+    residual: float
+    status: Literal["converged", "unfinished", "failed"]
+    steps: int
+    force_calls: int
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def energies(self) -> Float[np.ndarray, "nodes"]:
+        """Total energies in eV."""
+        return np.array([frame.energy for frame in self.frames], np.float64)
+
+    @property
+    def saddle(self) -> int:
+        """Index of the frame of highest energy."""
+        return int(np.argmax(self.energies))
+
+    @property
+    def barrier(self) -> float:
+        """Energy of the highest frame over the start in eV."""
+        return float(self.energies.max() - self.energies[0])
+
+    @property
+    def reverse_barrier(self) -> float:
+        """Energy of the highest frame over the end in eV."""
+        return float(self.energies.max() - self.energies[-1])
+
+    def profile(
+        self, points: int = 200
+    ) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]:
+        """The energy over the start along the path, a cubic through energies and slopes."""
+        energies = self.energies
+        return hermite_profile(self.lengths, energies - energies[0], self.slopes, points)
+
+
+@struct.dataclass
+class BandState:
+    """A band in progress.
+
+    Attributes:
+      positions: where to evaluate next ``[images, atoms, 3]`` in Angstrom.
+      evaluated: positions of the last sound evaluation.
+      energies: there ``[images]`` in eV, without the element baseline.
+      forces: true ones there ``[images, atoms, 3]`` in eV/Angstrom.
+      residual: largest force of the band on an atom.
+      climbing: whether the highest image climbs.
+      converged, failed, overflow: why the loop ends; after an overflow nothing has changed.
+      edges_needed: most edges there have been.
+      steps: evaluations of the band.
+      optimizer: its memory.
+    """
+
+    positions: Float[Array, "images atoms 3"]
+    evaluated: Float[Array, "images atoms 3"]
+    energies: Float[Array, "images"]
+    forces: Float[Array, "images atoms 3"]
+    residual: Float[Array, ""]
+    climbing: Bool[Array, ""]
+    converged: Bool[Array, ""]
+    failed: Bool[Array, ""]
+    overflow: Bool[Array, ""]
+    edges_needed: Int[Array, ""]
+    steps: Int[Array, ""]
+    optimizer: Any
+
+
+@struct.dataclass
+class Ends:
+    """The two fixed ends: positions ``[2, atoms, 3]``, energies ``[2]``, and which atoms are
+    free ``[atoms]``."""
+
+    positions: Float[Array, "2 atoms 3"]
+    energies: Float[Array, "2"]
+    free: Bool[Array, "atoms"]
+
+
+def nudged_elastic_band(
+    potential: Potential,
+    start: Frame,
+    end: Frame,
+    settings: NEBSettings | None = None,
+    *,
+    path: Sequence[Frame] | None = None,
+) -> NEBResult:
+    """The minimum energy path between two minima.
+
+    Args:
+      potential: the force field; computes in its own dtype.
+      start: a minimum.
+      end: another, the same atoms in the same order and cell; across a periodic cell the nearest
+        way is taken.
+      settings: images, optimiser, threshold.
+      path: images to begin with, instead of an interpolation.
+
+    Raises:
+      ValueError: the ends do not match, an unknown element, a structure too large, or a first
+        path of the wrong length.
+    """
+    settings = settings or NEBSettings()
+    potential.check_elements(start.numbers)
+    atoms = len(start.numbers)
+    free = np.isin(np.arange(atoms), free_atoms(atoms, settings.fixed_atoms))
+    first = _first_path(start, end, settings, path)
+    ends = [replace(_bare(start), positions=first[0]), replace(_bare(start), positions=first[-1])]
+    labels = evaluate(potential, ends, 2)
+    warnings = _warnings(labels.forces, free, settings)
+    state, calls = _optimise(potential, start, first, labels.energy, free, settings)
+    inner = jax.device_get(state)
+    baseline = potential.baseline_energy(start.numbers)
+    nodes = np.concatenate([first[:1], np.asarray(inner.evaluated, np.float64), first[-1:]])
+    energies = np.array(
+        [labels.energy[0], *(np.asarray(inner.energies, np.float64) + baseline), labels.energy[1]]
+    )
+    forces = np.stack([labels.forces[0], *np.asarray(inner.forces), labels.forces[1]])
+    forces = forces.astype(np.float64)
+    steps = np.linalg.norm(np.diff(nodes, axis=0).reshape(len(nodes) - 1, -1), axis=1)
+    status = "converged" if inner.converged else "failed" if inner.failed else "unfinished"
+    return NEBResult(
+        frames=tuple(
+            replace(_bare(start), positions=x, energy=float(e), forces=f, name=f"image {k}")
+            for k, (x, e, f) in enumerate(zip(nodes, energies, forces, strict=True))
+        ),
+        lengths=np.concatenate([[0.0], np.cumsum(steps)]),
+        slopes=slopes(nodes, energies, np.where(free[:, None], forces, 0)),
+        residual=float(inner.residual),
+        status=status,
+        steps=int(inner.steps),
+        force_calls=calls,
+        warnings=warnings,
+    )
+
+
+def interpolate(
+    start: Frame, end: Frame, images: int, method: str = "idpp", *, align: bool = True
+) -> Float[np.ndarray, "nodes atoms 3"]:
+    """A first path: positions of the ends and of ``images`` structures between them.
+
+    Args:
+      start: where it begins.
+      end: where it ends; shifted by lattice vectors to the nearest images of the atoms.
+      images: number of structures between.
+      method: ``linear``, or ``idpp`` by ASE.
+      align: turn and shift the end of a molecule onto the start.
+
+    Raises:
+      ValueError: atoms, cells or periodic directions differ, or the ends are the same.
+    """
+    _check_ends(start, end)
+    first, last = _atoms(start), _atoms(end)
+    if align and not start.pbc.any():
+        minimize_rotation_and_translation(first, last)
+    vectors = find_mic(last.positions - first.positions, first.cell, first.pbc)[0]
+    if np.abs(vectors).max() < 1e-3:
+        raise ValueError(
+            "got the same structure as start and end of a path; expected two minima; relax the "
+            "ends and look at their energies"
+        )
+    path = [first.copy() for _ in range(images + 2)]
+    for k, atoms in enumerate(path):
+        atoms.positions += vectors * k / (images + 1)
+    if method == "idpp":
+        band = NEB(path, method="improvedtangent")
+        idpp_interpolate(band, traj=None, log=None, mic=bool(start.pbc.any()))
+    positions = np.array([atoms.positions for atoms in path])
+    # ASE may wrap a periodic image; a path has no jumps.
+    for k in range(1, len(positions)):
+        step = find_mic(positions[k] - positions[k - 1], first.cell, first.pbc)[0]
+        positions[k] = positions[k - 1] + step
+    return positions
+
+
+def _optimise(
+    potential: Potential,
+    start: Frame,
+    first: np.ndarray,
+    energies: np.ndarray,
+    free: np.ndarray,
+    settings: NEBSettings,
+) -> tuple[BandState, int]:
+    """The band at the end, and the structures evaluated for it."""
+    dtype = np.dtype(potential.dtype)
+    # Around the origin, where single precision has most digits.
+    centre = first[0].mean(0)
+    frames = [replace(_bare(start), positions=x - centre) for x in first[1:-1]]
+    wanted = [needs(frame, potential.cutoff) for frame in frames]
+    plan = plan_batch(wanted, settings.images, potential.cutoff, bool(start.pbc.any()))
+    slots = jax.device_put(fill_slots(plan, frames, dtype))
+    baseline = potential.baseline_energy(start.numbers)
+    ends = Ends(
+        positions=jnp.asarray(first[[0, -1]] - centre, dtype),
+        energies=jnp.asarray(energies - baseline, dtype),
+        free=jnp.asarray(free),
+    )
+    state = _begin(settings, jnp.asarray(first[1:-1] - centre, dtype))
+    redone = 0
+    while not (state.converged or state.failed or int(state.steps) >= settings.steps):
+        state = _advance(plan, settings, potential, slots, ends, state)
+        if state.overflow:
+            plan = enlarge(plan, int(state.edges_needed))
+            state = replace(state, overflow=jnp.zeros((), bool))
+            redone += 1
+            if redone > MAX_REDO:
+                raise RuntimeError(
+                    f"got more edges than there was room for {redone} times; expected a path "
+                    "of stable density; check the potential and max_step"
+                )
+    calls = int(state.steps) * settings.images + 2
+    return replace(state, evaluated=state.evaluated + jnp.asarray(centre, dtype)), calls
+
+
+def _begin(settings: NEBSettings, positions: Float[Array, "images atoms 3"]) -> BandState:
+    false, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+    return BandState(
+        positions=positions,
+        evaluated=positions,
+        energies=jnp.zeros(len(positions), positions.dtype),
+        forces=jnp.zeros_like(positions),
+        residual=jnp.asarray(jnp.inf, positions.dtype),
+        climbing=false,
+        converged=false,
+        failed=false,
+        overflow=false,
+        edges_needed=zero,
+        steps=zero,
+        optimizer=relax_optimizers.init(_optimizer(settings), positions.reshape(1, -1, 3)),
+    )
+
+
+@partial(jax.jit, static_argnames=("plan", "settings"))
+def _advance(
+    plan: BatchPlan,
+    settings: NEBSettings,
+    potential: Potential,
+    slots: Slots,
+    ends: Ends,
+    state: BandState,
+) -> BandState:
+    """Steps until the band has converged or cannot go on, at most ``chunk_steps``."""
+    most = jnp.minimum(settings.steps, state.steps + settings.chunk_steps)
+
+    def unfinished(s: BandState) -> Array:
+        return ~(s.converged | s.failed | s.overflow) & (s.steps < most)
+
+    def one_step(s: BandState) -> BandState:
+        active = jnp.ones(plan.slots, bool)
+        result = evaluate_batch(plan, potential, slots, s.positions, active)
+        overflow = result.overflow(plan)
+        moved = _update(settings, ends, s, result.energy, result.forces)
+        kept = jax.tree.map(lambda new, old: jnp.where(overflow, old, new), moved, s)
+        needed = jnp.maximum(s.edges_needed, result.edges_needed)
+        return replace(kept, overflow=overflow, edges_needed=needed)
+
+    return jax.lax.while_loop(unfinished, one_step, state)
+
+
+def _update(
+    settings: NEBSettings, ends: Ends, state: BandState, energies: Array, forces: Array
+) -> BandState:
+    """The band after an evaluation at its positions."""
+    sound = jnp.all(jnp.isfinite(energies)) & jnp.all(jnp.isfinite(forces))
+    path = jnp.concatenate([ends.positions[:1], state.positions, ends.positions[1:]])
+    heights = jnp.concatenate([ends.energies[:1], energies, ends.energies[1:]])
+    true = jnp.where(ends.free[:, None] & sound, forces, 0)
+    band = band_forces(path, heights, true, settings.spring, state.climbing)
+    residual = jnp.sqrt(jnp.max(jnp.sum(band**2, axis=-1)))
+    converged = sound & (residual < settings.fmax)
+    begin_climbing = (
+        sound & ~state.climbing & (residual < max(settings.climb_below, settings.fmax))
+        if settings.climb
+        else jnp.zeros((), bool)
+    )
+    rules = _optimizer(settings)
+    flat = state.positions.reshape(1, -1, 3)
+    # With the climbing image the forces are others: what was learnt of them no longer holds.
+    fresh = relax_optimizers.init(rules, flat)
+    following, optimizer = relax_optimizers.step(
+        rules, state.optimizer, flat, band.reshape(1, -1, 3), energies[:1], conservative=False
+    )
+    following = jnp.where(begin_climbing, flat, following).reshape(path[1:-1].shape)
+    optimizer = jax.tree.map(lambda a, b: jnp.where(begin_climbing, a, b), fresh, optimizer)
+    keep = lambda new, old: jnp.where(sound, new, old)  # noqa: E731
+    return replace(
+        state,
+        positions=keep(following, state.positions),
+        evaluated=keep(state.positions, state.evaluated),
+        energies=keep(energies, state.energies),
+        forces=keep(forces, state.forces),
+        residual=keep(residual, state.residual),
+        climbing=state.climbing | begin_climbing,
+        converged=converged & ~begin_climbing,
+        failed=~sound,
+        steps=state.steps + 1,
+        optimizer=optimizer,
+    )
+
+
+def _optimizer(settings: NEBSettings) -> RelaxSettings:
+    return RelaxSettings(
+        method=settings.method,
+        max_step=settings.max_step,
+        memory=settings.memory,
+        curvature=settings.curvature,
+    )
+
+
+def _first_path(
+    start: Frame, end: Frame, settings: NEBSettings, path: Sequence[Frame] | None
+) -> np.ndarray:
+    if path is None:
+        return interpolate(
+            start, end, settings.images, settings.interpolation, align=settings.align
+        )
+    _check_ends(start, end)
+    if len(path) != settings.images:
+        raise ValueError(
+            f"got a first path of {len(path)} structures; expected {settings.images}, the "
+            "number of images; set images to match"
+        )
+    for frame in path:
+        _check_ends(start, frame)
+    return np.array([start.positions, *(f.positions for f in path), end.positions])
+
+
+def _check_ends(start: Frame, end: Frame) -> None:
+    same = (
+        len(start.numbers) == len(end.numbers)
+        and (start.numbers == end.numbers).all()
+        and (start.pbc == end.pbc).all()
+        and np.allclose(start.cell, end.cell, atol=1e-6)
+    )
+    if not same:
+        raise ValueError(
+            f"got {len(start.numbers)} and {len(end.numbers)} atoms, or other elements, cells or "
+            "periodic directions, at the ends of a path; expected the same atoms in the same "
+            "order and cell; reorder the atoms"
+        )
+
+
+def _warnings(
+    forces: Sequence[np.ndarray], free: np.ndarray, settings: NEBSettings
+) -> tuple[str, ...]:
+    lines = []
+    for name, f in zip(("start", "end"), forces, strict=True):
+        fmax = float(np.linalg.norm(f[free], axis=1).max())
+        if not fmax < settings.end_fmax:
+            lines.append(
+                f"the {name} has a force of {fmax:.3f} eV/Angstrom, more than "
+                f"{settings.end_fmax:g}: it is no minimum of this potential; relax it first"
+            )
+    return tuple(lines)
+
+
+def _atoms(frame: Frame) -> ase.Atoms:
+    return ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
+
+
+def _bare(frame: Frame) -> Frame:
+    return replace(frame, energy=None, forces=None, stress=None)
