@@ -1,11 +1,11 @@
-"""Trajectories and logs on disk: appended block by block, flushed, never overwritten unasked."""
+"""Writers of trajectories and logs: appended block by block, never overwritten unasked."""
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import ase.data
 import h5py
@@ -13,10 +13,16 @@ import numpy as np
 
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
+from mlffjax.md.ase_trajectory import AseTrajectoryWriter
 from mlffjax.md.records import Block, FileWriter, Thermo
+from mlffjax.md.trajectory_readers import open_hdf5
 
 THERMO_FILE = "thermo.csv"
-TRAJECTORY_FILE = {"extxyz": "trajectory.extxyz", "h5md": "trajectory.h5"}
+TRAJECTORY_FILE = {
+    "extxyz": "trajectory.extxyz",
+    "traj": "trajectory.traj",
+    "h5md": "trajectory.h5",
+}
 
 _THERMO_COLUMNS = {
     "step": "step",
@@ -66,6 +72,10 @@ def open_writers(
     opened: list[FileWriter] = [ThermoWriter(log, overwrite, resume_at=marks[log])]
     if settings.trajectory_format == "extxyz":
         opened.append(ExtxyzWriter(trajectory, frame, overwrite, resume_at=marks[trajectory]))
+    elif settings.trajectory_format == "traj":
+        opened.append(
+            AseTrajectoryWriter(trajectory, frame, overwrite, resume_at=marks[trajectory])
+        )
     else:
         moving = settings.ensemble.startswith("npt")
         opened.append(H5MDWriter(trajectory, frame, overwrite, moving, resume_at=marks[trajectory]))
@@ -260,105 +270,6 @@ class H5MDWriter(FileWriter):
         time.attrs["unit"] = "fs"
 
 
-class H5MDTrajectory(Sequence[Frame]):
-    """The frames of an :class:`H5MDWriter` file, read when asked for."""
-
-    def __init__(self, path: Path | str) -> None:
-        self._file = _readable(Path(path))
-        self._path = Path(path)
-        group: Any = self._file["particles/all"]
-        self._numbers = np.asarray(group["species"])
-        edges: Any = group["box/edges"]
-        self._cells: Any = edges["value"] if isinstance(edges, h5py.Group) else None
-        self._cell = np.asarray(edges) if self._cells is None else np.zeros((3, 3))
-        boundary = [
-            b.decode() if isinstance(b, bytes) else b for b in group["box"].attrs["boundary"]
-        ]
-        self._pbc = np.array([b == "periodic" for b in boundary])
-        self._positions = group["position/value"]
-        self._velocities = group["velocity/value"]
-        self._forces = group["force/value"]
-        self._time = group["position/time"]
-        energies: Any = self._file["observables/potential_energy/value"]
-        self._energies = energies
-
-    def __len__(self) -> int:
-        # After a kill in the middle of a block one of them can be behind.
-        series = (self._positions, self._velocities, self._forces, self._energies)
-        moving = () if self._cells is None else (self._cells,)
-        return min(len(values) for values in (*series, *moving))
-
-    @overload
-    def __getitem__(self, index: int) -> Frame: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Frame]: ...
-    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
-        k = range(len(self))[index]
-        return Frame(
-            numbers=self._numbers,
-            positions=np.asarray(self._positions[k], np.float64),
-            cell=self._cell if self._cells is None else np.asarray(self._cells[k]),
-            pbc=self._pbc,
-            energy=float(self._energies[k]),
-            forces=np.asarray(self._forces[k], np.float64),
-            name=f"{self._path.name}#{k}",
-        )
-
-    def velocities(self, index: int) -> np.ndarray:
-        """Velocities of a frame ``[atoms, 3]`` in Angstrom/fs."""
-        return np.asarray(self._velocities[index], np.float64)
-
-    def times(self) -> np.ndarray:
-        """Times of all frames ``[frames]`` in fs."""
-        return np.asarray(self._time)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> "H5MDTrajectory":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def read_extxyz(path: Path | str) -> Iterator[Frame]:
-    """The frames of an :class:`ExtxyzWriter` file, one at a time.
-
-    Frames in another form of extended XYZ are read by the readers of data sets.
-
-    Raises:
-      ValueError: the file breaks off inside a frame, or has other columns.
-    """
-    path = Path(path)
-    columns = "Properties=species:S:1:pos:R:3:velocities:R:3:forces:R:3"
-    with path.open() as file:
-        for k, first in enumerate(iter(file.readline, "")):
-            count, header = int(first), file.readline()
-            rows = [file.readline().split() for _ in range(count)]
-            if columns not in header or any(len(row) != 10 for row in rows):
-                raise ValueError(
-                    f"got another or an incomplete frame {k} in {path}; expected {count} atoms "
-                    f"with {columns}; cut the file there, or use the readers of data sets"
-                )
-            values = np.array([[float(x) for x in row[1:]] for row in rows])
-            lattice = header.split('Lattice="')
-            cell = np.zeros(9) if len(lattice) < 2 else np.array(lattice[1].split('"')[0].split())
-            pbc = header.split('pbc="')[1].split('"')[0].split()
-            yield Frame(
-                numbers=np.array([ase.data.atomic_numbers[row[0]] for row in rows]),
-                positions=values[:, :3],
-                cell=cell.astype(float).reshape(3, 3),
-                pbc=np.array([p == "T" for p in pbc]),
-                energy=float(header.split("energy=")[1].split()[0]),
-                forces=values[:, 6:],
-                name=f"{path.name}#{k}",
-            )
-
-
 def read_thermo(path: Path | str) -> Thermo:
     """The rows of a :class:`ThermoWriter` file; columns that are all ``nan`` are not recorded."""
     table = np.atleast_1d(np.genfromtxt(path, delimiter=",", names=True))
@@ -408,15 +319,6 @@ class _Text:
         self._file.close()
 
 
-def _readable(path: Path) -> h5py.File:
-    """An HDF5 file opened for reading, also while it is written or after its writer was killed."""
-    try:
-        return h5py.File(path, "r", libver=_HDF5_FORMAT, swmr=True)
-    except OSError:
-        # A file in an older format, without that mode.
-        return h5py.File(path, "r")
-
-
 def _reopened(path: Path) -> h5py.File:
     """An HDF5 file opened for writing; one whose writer was killed is copied first.
 
@@ -428,7 +330,7 @@ def _reopened(path: Path) -> h5py.File:
         if not path.exists():
             raise
     partial = path.with_name(f".{path.name}.partial")
-    with _readable(path) as old, h5py.File(partial, "w", libver=_HDF5_FORMAT) as new:
+    with open_hdf5(path) as old, h5py.File(partial, "w", libver=_HDF5_FORMAT) as new:
         for name in old:
             old.copy(name, new)
     os.replace(partial, path)

@@ -277,7 +277,7 @@ class H5MDTrajectory(Trajectory):
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            self._file = _open_hdf5(self.path)
+            self._file = open_hdf5(self.path)
         except OSError as error:
             raise _unreadable(self.path, error) from None
         if "particles/all/position/value" not in self._file:
@@ -341,6 +341,18 @@ _READERS = {
 }
 
 
+#: Suffixes of the formats that can be read.
+SUFFIXES = tuple(_READERS)
+
+
+def is_h5md(path: Path) -> bool | None:
+    """Whether an HDF5 file has the layout of H5MD; ``None`` for another kind of file."""
+    if not h5py.is_hdf5(path):
+        return None
+    with open_hdf5(path) as file:
+        return "particles" in file
+
+
 def _extxyz_offsets(path: Path) -> np.ndarray:
     """Where each whole frame begins, in bytes."""
     offsets = []
@@ -369,12 +381,17 @@ def _extxyz_offsets(path: Path) -> np.ndarray:
     return np.array(offsets, np.int64)
 
 
-def _open_hdf5(path: Path) -> h5py.File:
-    """Open for reading, also where a writer is at work or was killed."""
+def open_hdf5(path: Path) -> h5py.File:
+    """An HDF5 file for reading, also while it is written or after its writer was killed.
+
+    Raises:
+      OSError: it cannot be opened.
+    """
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", libver="latest", swmr=True)
     except OSError:
-        return h5py.File(path, "r", swmr=True)
+        # A file in an older format, without the mode of one writer and many readers.
+        return h5py.File(path, "r")
 
 
 def _other_atoms(path: Path, k: int) -> ValueError:
