@@ -21,7 +21,7 @@ LAYERS = (
     ("training", "md", "interop"),
     ("explore", "analysis"),
     ("plots", "prediction"),
-    ("workflow", "simulation", "exploration"),
+    ("workflow", "simulation", "exploration", "analyze"),
     ("dry_run", "quickstart"),
     ("cli",),
     ("__main__",),

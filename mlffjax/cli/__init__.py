@@ -6,18 +6,39 @@ import sys
 from collections.abc import Sequence
 
 from mlffjax.cli import (
+    analyze,
     data,
     evaluate,
+    hop,
     import_weights,
     info,
     md,
+    neb,
     predict,
     process,
     quickstart,
+    relax,
+    scan,
     train,
+    vibrations,
 )
 
-COMMANDS = (train, evaluate, predict, md, info, data, import_weights, quickstart)
+COMMANDS = (
+    train,
+    evaluate,
+    predict,
+    md,
+    relax,
+    hop,
+    neb,
+    scan,
+    vibrations,
+    analyze,
+    info,
+    data,
+    import_weights,
+    quickstart,
+)
 
 _EPILOG = """\
 environment:

@@ -1,0 +1,65 @@
+"""``mlffjax analyze``: observables of a trajectory."""
+
+import argparse
+from pathlib import Path
+
+from mlffjax.cli import arguments
+
+EXAMPLES = """
+mlffjax analyze runs/ethanol-300K --out analysis
+mlffjax analyze md/trajectory.h5 --out analysis start=200 what=[rdf,msd]
+mlffjax analyze md --reference dft.extxyz --out analysis start=200
+mlffjax analyze md/trajectory.traj --out angles what=[dihedrals] dihedrals=[[0,1,2,3]]
+mlffjax analyze md --out spectrum what=[spectrum] max_lag_fs=2000
+"""
+
+
+def add(commands, common: argparse.ArgumentParser) -> None:
+    """Add the command to the parser."""
+    parser = arguments.command(
+        commands, common, "analyze", "make observables of a trajectory", EXAMPLES
+    )
+    parser.add_argument(
+        "trajectory",
+        metavar="TRAJECTORY",
+        help="folder of a simulation, .extxyz, .traj or .h5 (H5MD), or a data set",
+    )
+    arguments.add_settings(
+        parser,
+        "what to make: what=[thermo,rdf,adf,msd,spectrum,shape,dihedrals], start=, stop=, step=, "
+        "r_max=, num_bins=, angle_cutoff=, max_lag_fs=, frame_fs=, dihedrals=, ramachandran=",
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="for CSV files and figures"
+    )
+    parser.add_argument(
+        "--reference", metavar="OTHER", help="draw this one too, and give the MAE between the two"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings, as a file")
+    arguments.add_overwrite(parser)
+    parser.set_defaults(run=run, computes=True)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Analyse and print the numbers."""
+    from mlffjax.config.analysis import AnalysisSettings
+    from mlffjax.config.files import override, read_yaml
+
+    values = read_yaml(args.config) if args.config else {}
+    settings = AnalysisSettings.parse(
+        override(values, args.settings), source=str(args.config or "command line")
+    )
+
+    from mlffjax.cli.process import use_x64
+
+    # Displacements are small differences of positions; their sums need double precision.
+    use_x64("float64")
+
+    from mlffjax.analyze import SUMMARY_FILE, analyze_files
+
+    arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
+    comparison = analyze_files(args.trajectory, args.out, settings, args.reference)
+    arguments.print_rows(comparison.rows())
+    for note in comparison.trajectory.notes:
+        print(f"note: {note}")
+    print(f"\nCSV files and figures in {args.out}")

@@ -1,0 +1,140 @@
+"""``mlffjax analyze`` from files to numbers, tables and figures."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import write
+
+from mlffjax.cli import main
+from mlffjax.config.md import MDSettings
+from mlffjax.data.frames import Frame
+from mlffjax.md.records import Block, Thermo
+from mlffjax.md.trajectory import open_writers
+from mlffjax.units import BOLTZMANN
+
+RNG = np.random.default_rng(0)
+
+
+def butane(path, frames=40, spread=0.02):
+    """Frames of butane that shake; each with its time."""
+    images = []
+    for k in range(frames):
+        atoms = molecule("trans-butane")
+        atoms.positions += RNG.normal(scale=spread, size=(14, 3))
+        thermal = np.sqrt(atoms.get_masses() * BOLTZMANN * 300)[:, None]
+        atoms.set_momenta(thermal * RNG.normal(size=(14, 3)))
+        atoms.info["time_fs"] = 2.0 * k
+        images.append(atoms)
+    write(path, images)
+    return path
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_a_molecule_against_a_reference(tmp_path, capsys):
+    ours, theirs = butane(tmp_path / "a.traj"), butane(tmp_path / "b.extxyz", 30, 0.05)
+    out = tmp_path / "out"
+    assert main(["analyze", str(ours), "--reference", str(theirs), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "radius of gyration" in printed
+    assert "MAE rdf all" in printed
+    assert "note: msd left out: got no periodic direction" in printed
+    files = {p.name for p in out.iterdir()}
+    for name in ("rdf", "adf", "vacf", "spectrum", "dihedrals"):
+        assert {f"{name}.csv", f"{name}.png"} <= files
+    assert not {"msd.csv", "coordination.csv"} & files
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["frames"] == 40
+    assert summary["scalars"]["temperature"]["value"] == pytest.approx(300, rel=0.1)
+    # The spread of distances is seen: the MAE is that of the two columns of the table.
+    rows = table(out / "rdf.csv")
+    mine, other = rows[0].index("all"), rows[0].index("all reference")
+    values = np.array(rows[1:], float)
+    expected = np.abs(values[:, mine] - values[:, other]).mean()
+    assert summary["mae"]["rdf all"] == pytest.approx(expected, rel=1e-5)
+    assert expected > 0.01
+    names = [row[0] for row in table(out / "scalars.csv")]
+    assert "radius of gyration" in names
+    assert main(["analyze", str(ours), "--out", str(out)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_run_folder_uses_its_log(tmp_path, capsys):
+    cell = 6.0 * np.eye(3)
+    places = RNG.uniform(0, 6, (30, 3))
+    frame = Frame(np.full(30, 18), places, cell, np.ones(3, bool))
+    steps = np.arange(60)
+    walk = places + np.cumsum(RNG.normal(scale=0.05, size=(60, 30, 3)), axis=0)
+    speed = RNG.normal(scale=1e-3, size=walk.shape)
+    ones = np.ones(60)
+    thermo = Thermo(steps, 10.0 * steps, ones, ones, ones, 87.0 + 0.0 * steps, ones, 0.5 * ones)
+    block = Block(
+        thermo, steps, 10.0 * steps, ones, walk, speed, speed, np.broadcast_to(cell, (60, 3, 3))
+    )
+    settings = MDSettings(ensemble="nve", trajectory_format="h5md")
+    for writer in open_writers(tmp_path / "run", frame, settings, overwrite=False):
+        writer.write(block)
+        writer.close()
+    out = tmp_path / "out"
+    command = ["analyze", str(tmp_path / "run"), "--out", str(out), "start=10"]
+    assert main([*command, "what=[thermo,rdf,msd]"]) == 0
+    capsys.readouterr()
+    scalars = {row[0]: row[1:] for row in table(out / "scalars.csv")[1:]}
+    assert float(scalars["temperature"][0]) == 87
+    assert float(scalars["pressure"][0]) == 0.5
+    assert float(scalars["density"][0]) == pytest.approx(30 * 39.948 / (216 * 0.602214), rel=1e-4)
+    # A walk of 0.05 Angstrom in 10 fs along each axis: D = 0.05^2 / 20 Angstrom^2/fs.
+    expected = 1e4 * 0.05**2 / 20 * 29 / 30
+    assert float(scalars["diffusion coefficient"][0]) == pytest.approx(expected, rel=0.3)
+    assert {p.name for p in out.glob("*.png")} == {"rdf.png", "coordination.png", "msd.png"}
+
+
+def test_a_data_set_has_no_times(tmp_path, capsys):
+    out = tmp_path / "out"
+    data = ["analyze", "builtin:ethanol", "--out", str(out)]
+    assert main([*data, "stop=50", "what=[spectrum]"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: got frames without velocities")
+    assert len(error.splitlines()) == 1
+    assert main([*data, "stop=50", "what=[shape]"]) == 0
+    assert "end-to-end distance C0-O2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.traj"], "got no file"),
+        (["a.extxyz", "what=[rdg]"], "what.0"),
+        (["a.extxyz", "start=99"], "expected some frames"),
+        (["a.extxyz", "what=[dihedrals]", "dihedrals=[[0,1,2,99]]"], "name atoms of the"),
+        (["a.extxyz", "what=[spectrum]", "max_lag_fs=1000"], "expected twice as many"),
+        (["a.extxyz", "rmax=3"], "did you mean 'r_max'"),
+        (["."], "with 0 trajectories"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    butane(tmp_path / "a.extxyz", 4)
+    assert main(["analyze", *arguments, "--out", "out"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_different_atoms_are_refused(tmp_path, capsys):
+    write(tmp_path / "a.extxyz", [molecule("H2O"), molecule("NH3")])
+    assert main(["analyze", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "out")]) == 2
+    assert "split the file by composition" in capsys.readouterr().err
+
+
+def test_examples_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["analyze", "--help"])
+    printed = capsys.readouterr().out
+    assert "mlffjax analyze md --reference dft.extxyz" in printed
