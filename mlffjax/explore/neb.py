@@ -206,7 +206,7 @@ def interpolate(
     first, last = _atoms(start), _atoms(end)
     if align and not start.pbc.any():
         minimize_rotation_and_translation(first, last)
-    vectors = find_mic(last.positions - first.positions, first.cell, first.pbc)[0]
+    vectors = _nearest(last.positions - first.positions, first)
     if np.abs(vectors).max() < 1e-3:
         raise ValueError(
             "got the same structure as start and end of a path; expected two minima; relax the "
@@ -216,13 +216,13 @@ def interpolate(
     for k, atoms in enumerate(path):
         atoms.positions += vectors * k / (images + 1)
     if method == "idpp":
-        band = NEB(path, method="improvedtangent")
-        idpp_interpolate(band, traj=None, log=None, mic=bool(start.pbc.any()))
+        band: Any = NEB(path, method="improvedtangent")
+        silent: Any = None  # ASE's annotations know no silence
+        idpp_interpolate(band, traj=silent, log=silent, mic=bool(start.pbc.any()))
     positions = np.array([atoms.positions for atoms in path])
     # ASE may wrap a periodic image; a path has no jumps.
     for k in range(1, len(positions)):
-        step = find_mic(positions[k] - positions[k - 1], first.cell, first.pbc)[0]
-        positions[k] = positions[k - 1] + step
+        positions[k] = positions[k - 1] + _nearest(positions[k] - positions[k - 1], first)
     return positions
 
 
@@ -405,6 +405,12 @@ def _warnings(
                 f"{settings.end_fmax:g}: it is no minimum of this potential; relax it first"
             )
     return tuple(lines)
+
+
+def _nearest(vectors: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
+    """The shortest periodic images of vectors ``[atoms, 3]``."""
+    periodic: Any = atoms.pbc
+    return find_mic(vectors, atoms.cell, periodic)[0]
 
 
 def _atoms(frame: Frame) -> ase.Atoms:

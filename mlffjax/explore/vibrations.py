@@ -5,7 +5,7 @@ that makes them (forward over reverse); columns are taken in blocks so that memo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -185,7 +185,7 @@ def _push(
     block: int,
 ) -> tuple[Float[Array, "columns atoms 3"], Float[Array, "atoms 3"]]:
     def forces(positions: Float[Array, "atoms 3"]) -> Float[Array, "atoms 3"]:
-        result = potential.energy_forces(graph.replace(positions=positions)).forces
+        result = potential.energy_forces(replace(graph, positions=positions)).forces
         assert result is not None
         return result
 
