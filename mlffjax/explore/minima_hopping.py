@@ -154,9 +154,7 @@ class _Search:
         Raises:
           ValueError: a start that does not relax.
         """
-        self.files = HopFiles(self.folder, self.frame)
         results = relax(self.potential, frames, self.settings.relax)
-        found = []
         for result in results:
             if not result.converged:
                 raise ValueError(
@@ -164,6 +162,9 @@ class _Search:
                     f"{result.force_calls} force calls (fmax {result.fmax:.2g} eV/Angstrom); "
                     "expected a structure that relaxes; raise relax.steps or relax.fmax"
                 )
+        self.files = HopFiles(self.folder, self.frame)
+        found = []
+        for result in results:
             if not self.minima:
                 self._set_reference(result.frame.positions)
             positions = _centred(result.frame.positions, self.dtype)
