@@ -1,18 +1,21 @@
 """A molecular dynamics run with everything it leaves behind: the steps of ``mlffjax md``."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from mlffjax import plots
 from mlffjax.config.files import write_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.data import Frame
+from mlffjax.interruption import interruptible
 from mlffjax.md.engine import run_md
 from mlffjax.md.observables import energy_drift
-from mlffjax.md.records import MDResult
+from mlffjax.md.records import MDResult, Thermo
 from mlffjax.potential import Potential
 
 SETTINGS_FILE = "settings.yaml"
@@ -21,32 +24,54 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """A finished run.
+    """A run that has ended.
 
     Attributes:
       result: rows and final state.
-      drift: slope of the total energy in meV/atom/ps, for NVE; ``None`` for another ensemble
-        and for too few rows.
+      drift: slope of the conserved quantity in meV/atom/ps; ``None`` for an ensemble without
+        one, for targets that change, and for too few rows.
+      timestep_fs: in fs.
       folder: of the run.
+      exit_code: of a command: 0, or 128 and the number of the signal that ended the run.
     """
 
     result: MDResult
     drift: float | None
+    timestep_fs: float
     folder: Path
+    exit_code: int = 0
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values of a summary."""
         thermo, result = self.result.thermo, self.result
-        late = thermo.temperature[len(thermo.temperature) // 2 :]
+        late = slice(len(thermo.temperature) // 2, None)
+        speed = result.steps_per_second
         rows = [
             ("ended", result.message),
             ("time", f"{thermo.time_fs[-1] / 1000:.3f} ps in {result.steps} steps"),
-            ("temperature", f"{late.mean():.1f} K (second half)"),
-            ("speed", f"{result.steps_per_second:.0f} steps/s"),
+            ("temperature", f"{thermo.temperature[late].mean():.1f} K (second half)"),
         ]
+        if thermo.pressure is not None and thermo.volume is not None:
+            pressure, volume = thermo.pressure[late].mean(), thermo.volume[late].mean()
+            rows.append(("pressure", f"{pressure:.4f} GPa (second half)"))
+            rows.append(("volume", f"{volume:.2f} Å^3 (second half)"))
         if self.drift is not None:
-            rows.append(("drift of total energy", f"{self.drift:+.4f} meV/atom/ps"))
+            rows.append(("drift of conserved energy", f"{self.drift:+.4f} meV/atom/ps"))
+        rows.append(
+            ("speed", f"{speed:.0f} steps/s, {ns_per_day(speed, self.timestep_fs):.3g} ns/day")
+        )
+        rows.append(("neighbour list made", f"{result.rebuilds} times"))
+        rows.append(("stretches redone", f"{result.redone_chunks}"))
         return rows
+
+
+def ns_per_day(steps_per_second: float, timestep_fs: float) -> float:
+    """Simulated nanoseconds a day.
+
+    >>> ns_per_day(1000, 0.5)
+    43.2
+    """
+    return steps_per_second * timestep_fs * 86_400 / 1e6
 
 
 def simulate(
@@ -56,9 +81,13 @@ def simulate(
     folder: Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     initial_velocities: np.ndarray | None = None,
+    progress: bool = False,
 ) -> Simulation:
     """Run dynamics, and write trajectory, thermodynamics, settings, summary and figures.
+
+    Ctrl-C and SIGTERM end the run after the present stretch of steps, with a restart file.
 
     Args:
       potential: the force field.
@@ -66,27 +95,77 @@ def simulate(
       settings: of the run.
       folder: where everything goes.
       overwrite: whether files of an earlier run may be replaced.
+      resume: go on with the run in the folder.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs; drawn if not given.
+      progress: show a progress bar.
 
     Raises:
-      ValueError, FileExistsError: as :func:`mlffjax.md.engine.run_md`.
+      ValueError, FileExistsError, OSError: as :func:`mlffjax.md.engine.run_md`.
     """
-    result = run_md(
-        potential,
-        frame,
-        settings,
-        folder=folder,
-        overwrite=overwrite,
-        initial_velocities=initial_velocities,
-    )
-    drift = None
-    if settings.ensemble == "nve" and len(result.thermo.step) > 2:
-        drift = 1000 * energy_drift(result.thermo, len(frame.numbers))[0]
-    simulation = Simulation(result, drift, folder)
-    write_yaml(folder / SETTINGS_FILE, settings)
+    folder = Path(folder)
+    bar = _Bar(settings, folder / SETTINGS_FILE, len(frame.numbers), hidden=not progress)
+    with interruptible() as asked, bar:
+        result = run_md(
+            potential,
+            frame,
+            settings,
+            folder=folder,
+            overwrite=overwrite,
+            resume=resume,
+            initial_velocities=initial_velocities,
+            progress=bar.show,
+            stop=asked,
+        )
+    code = asked.exit_code if result.status == "interrupted" else 0
+    drift = _drift(result.thermo, settings, len(frame.numbers))
+    simulation = Simulation(result, drift, settings.timestep_fs, folder, code)
     (folder / SUMMARY_FILE).write_text(json.dumps(dict(simulation.rows()), indent=1) + "\n")
     _draw(simulation, settings, len(frame.numbers))
     return simulation
+
+
+def _drift(thermo: Thermo, settings: MDSettings, num_atoms: int) -> float | None:
+    known = len(thermo.step) > 2 and bool(np.isfinite(thermo.conserved).all())
+    return 1000 * energy_drift(thermo, num_atoms)[0] if known and not settings.ramped else None
+
+
+class _Bar:
+    """Notes the settings once the run has begun, and shows speed, temperature, pressure, drift."""
+
+    def __init__(self, settings: MDSettings, record: Path, num_atoms: int, *, hidden: bool) -> None:
+        self._settings, self._record, self._num_atoms = settings, record, num_atoms
+        self._bar = tqdm(total=settings.steps, unit="step", disable=hidden)
+        self._first: float | None = None
+        self._begun = (0, 0.0)
+
+    def show(self, done: int, thermo: Thermo) -> None:
+        """Take the rows of a stretch."""
+        now = time.perf_counter()
+        if self._first is None:
+            write_yaml(self._record, self._settings)
+            self._first, self._begun = float(thermo.conserved[0]), (done, now)
+            self._bar.reset()
+            self._bar.initial = done
+        shown = {}
+        step, then = self._begun
+        if done > step:
+            speed = ns_per_day((done - step) / (now - then), self._settings.timestep_fs)
+            shown["ns/day"] = f"{speed:.3g}"
+        if len(thermo.step):
+            shown["T"] = f"{thermo.temperature[-1]:.0f} K"
+            if thermo.pressure is not None:
+                shown["P"] = f"{thermo.pressure[-1]:.3f} GPa"
+            drift = 1000 * (float(thermo.conserved[-1]) - self._first) / self._num_atoms
+            if np.isfinite(drift):
+                shown["dE"] = f"{drift:+.3f} meV/atom"
+        self._bar.n = done
+        self._bar.set_postfix(shown)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
 
 def _draw(simulation: Simulation, settings: MDSettings, num_atoms: int) -> None:
@@ -95,5 +174,5 @@ def _draw(simulation: Simulation, settings: MDSettings, num_atoms: int) -> None:
     target = None if settings.ensemble == "nve" else settings.temperature
     plots.temperature(folder / "temperature.png", time, thermo.temperature, target)
     if simulation.drift is not None:
-        total = thermo.total / num_atoms
+        total = thermo.conserved / num_atoms
         plots.energy_drift(folder / "energy_drift.png", time, total, simulation.drift)

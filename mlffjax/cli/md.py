@@ -1,6 +1,7 @@
 """``mlffjax md``: molecular dynamics with a potential."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from mlffjax.cli import arguments
@@ -9,6 +10,9 @@ EXAMPLES = """
 mlffjax md runs/ethanol start.xyz --out runs/ethanol-300K temperature=300 steps=20000
 mlffjax md runs/ethanol start.xyz --out runs/nve ensemble=nve timestep_fs=0.5
 mlffjax md runs/ethanol frames.extxyz --frame -1 --out runs/last --config md.yaml
+mlffjax md runs/water box.xyz --out runs/npt ensemble=npt-scr pressure_gpa=1e-4 steps=100000
+mlffjax md runs/water box.xyz --out runs/melt ensemble=csvr temperature=100 temperature_end=400
+mlffjax md runs/water box.xyz --out runs/npt --resume
 """
 
 
@@ -25,7 +29,14 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frame", type=int, default=0, metavar="N", help="frame of STRUCTURE (0; -1 is the last)"
     )
-    arguments.add_overwrite(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in FOLDER, with its settings; steps=N makes it longer",
+    )
+    again.add_argument("--overwrite", action="store_true", help="replace what is already there")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
     parser.set_defaults(run=run, computes=True)
 
 
@@ -33,20 +44,34 @@ def run(args: argparse.Namespace) -> None:
     """Simulate and print the summary."""
     from mlffjax.config.files import override, read_yaml
     from mlffjax.config.md import MDSettings
+    from mlffjax.simulation import SETTINGS_FILE, simulate
 
-    values = read_yaml(args.config) if args.config else {}
+    record = args.out / SETTINGS_FILE
+    config = record if args.resume and not args.config and record.exists() else args.config
+    values = read_yaml(config) if config else {}
     settings = MDSettings.parse(
-        override(values, args.settings), source=str(args.config or "command line")
+        override(values, args.settings), source=str(config or "command line")
     )
 
     from mlffjax.cli.potential import load_potential, read_structure
-    from mlffjax.simulation import SETTINGS_FILE, simulate
 
-    arguments.refuse_existing(args.out / SETTINGS_FILE, overwrite=args.overwrite)
+    if not args.resume:
+        arguments.refuse_existing(record, overwrite=args.overwrite)
     frame = read_structure(args.structure, args.frame)
     potential = load_potential(args.model)
-    simulation = simulate(potential, frame, settings, args.out, overwrite=args.overwrite)
+    simulation = simulate(
+        potential,
+        frame,
+        settings,
+        args.out,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        progress=not args.no_progress and sys.stderr.isatty(),
+    )
     arguments.print_rows(simulation.rows())
     print(f"\ntrajectory, thermodynamics and figures in {args.out}")
-    if simulation.result.status != "finished":
+    if simulation.result.status == "exploded":
         raise ValueError(simulation.result.message)
+    if simulation.exit_code:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        raise SystemExit(simulation.exit_code)

@@ -6,63 +6,131 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from mlffjax.config.base import Settings
 
+Ensemble = Literal["nve", "langevin", "nose-hoover", "csvr", "npt-nose-hoover", "npt-scr"]
+CellMotion = Literal["isotropic", "orthorhombic", "flexible"]
+
 
 class MDSettings(Settings):
     """What to simulate and what to keep of it.
 
     Attributes:
-      ensemble: ``nve`` (velocity Verlet), ``langevin`` (NVT, BAOAB splitting) or
-        ``nose-hoover`` (NVT, deterministic chain).
+      ensemble: ``nve`` (velocity Verlet); at constant temperature ``langevin`` (BAOAB
+        splitting), ``nose-hoover`` (deterministic chain) or ``csvr`` (stochastic velocity
+        rescaling); at constant temperature and pressure ``npt-nose-hoover`` (deterministic,
+        isotropic) or ``npt-scr`` (stochastic cell rescaling with stochastic velocity
+        rescaling).
       steps: number of time steps.
       timestep_fs: time step in fs; 0.5 resolves the fastest C-H vibrations (about 11 fs).
       temperature: target in kelvin; for NVE only the temperature of the initial velocities.
+      temperature_end: target at the end of the run in kelvin; the target goes there in equal
+        steps. Constant if not given.
       initial_temperature: of the initial velocities in kelvin; ``temperature`` if not given.
+      pressure_gpa: target in GPa, for the ensembles at constant pressure.
+      pressure_end_gpa: target at the end of the run in GPa; constant if not given.
       friction_per_ps: friction of the Langevin thermostat in 1/ps.
-      thermostat_period_fs: period of the Nose-Hoover chain in fs; 100 time steps if not given,
-        the default of JAX-MD.
+      thermostat_period_fs: period of the Nose-Hoover chain, or relaxation time of the velocity
+        rescaling, in fs. If not given 100 time steps for a chain, the default of JAX-MD, and
+        100 fs for the rescaling, as in the examples of Bussi, Donadio and Parrinello (2007).
+      barostat_period_fs: period of the Nose-Hoover barostat, or relaxation time of the cell
+        rescaling, in fs; 1000 time steps if not given, the default of JAX-MD.
+      compressibility_per_gpa: of the system, roughly, for ``npt-scr``: the true relaxation time
+        is ``barostat_period_fs`` times true over given compressibility. The default lies
+        between that of liquids (water 0.45/GPa) and of solids (silicon 0.01/GPa).
+      cell_motion: for ``npt-scr``: ``isotropic``; ``orthorhombic``, where the lengths along x, y
+        and z vary by themselves; or ``flexible``, where angles vary too.
       chain_length: variables of the Nose-Hoover chain; 3 is the default of JAX-MD for chains.
       chain_steps: integration steps of the chain for each half time step.
       suzuki_yoshida_steps: factors of the splitting of each chain step.
-      remove_drift: subtract the motion of the centre of mass from the initial velocities.
+      remove_drift: subtract the motion of the centre of mass from the initial velocities, and
+        keep it at zero where a thermostat other than Langevin's acts.
       remove_rotation: subtract the overall rotation too, for a frame without periodic
         directions.
-      seed: of the initial velocities and of the Langevin noise.
+      fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise
+        moves it like a particle.
+      seed: of the initial velocities and of all noise.
       skin: in Angstrom; the neighbour list is made this much wider than the cutoff and remade
         when an atom has moved half of it. Chosen by the size of the system if not given.
       thermo_interval: steps between two rows of energies and temperature.
       frame_interval: steps between two frames of the trajectory.
+      record_pressure: log pressure and volume at constant volume too.
       chunk_steps: steps of one compiled call, after which frames are handed to the writers.
         Chosen by the intervals and the size if not given.
-      trajectory_format: ``extxyz`` or ``h5md``.
+      trajectory_format: ``extxyz``, ``traj`` (of ASE) or ``h5md``.
+      restart_interval: steps between two restart files, rounded up to whole compiled calls;
+        by ``restart_seconds`` if not given.
+      restart_seconds: seconds between two restart files.
       explosion_temperature: the run stops above this temperature in kelvin; the larger of
         10,000 K and ten times the target if not given.
+      bond_check: stop where a bond of the start has become 50 % longer or shorter.
     """
 
-    ensemble: Literal["nve", "langevin", "nose-hoover"] = "langevin"
+    ensemble: Ensemble = "langevin"
     steps: PositiveInt = 10_000
     timestep_fs: PositiveFloat = 0.5
     temperature: float = Field(default=300.0, ge=0)
+    temperature_end: float | None = Field(default=None, ge=0)
     initial_temperature: float | None = Field(default=None, ge=0)
+    pressure_gpa: float = 0.0
+    pressure_end_gpa: float | None = None
     friction_per_ps: PositiveFloat = 1.0
     thermostat_period_fs: PositiveFloat | None = None
+    barostat_period_fs: PositiveFloat | None = None
+    compressibility_per_gpa: PositiveFloat = 0.05
+    cell_motion: CellMotion = "isotropic"
     chain_length: int = Field(default=3, ge=2)
     chain_steps: PositiveInt = 2
     suzuki_yoshida_steps: Literal[1, 3, 5, 7] = 3
     remove_drift: bool = True
     remove_rotation: bool = True
+    fix_center: bool = False
     seed: int = 0
     skin: float | None = Field(default=None, ge=0)
     thermo_interval: PositiveInt = 10
     frame_interval: PositiveInt = 100
+    record_pressure: bool = False
     chunk_steps: PositiveInt | None = None
-    trajectory_format: Literal["extxyz", "h5md"] = "extxyz"
+    trajectory_format: Literal["extxyz", "traj", "h5md"] = "extxyz"
+    restart_interval: PositiveInt | None = None
+    restart_seconds: PositiveFloat = 60.0
     explosion_temperature: PositiveFloat | None = None
+    bond_check: bool = False
+
+    @property
+    def moving_cell(self) -> bool:
+        """Whether the cell changes."""
+        return self.ensemble.startswith("npt")
+
+    @property
+    def ramped(self) -> bool:
+        """Whether a target changes over the run, so that its number of steps matters."""
+        return self.temperature_end is not None or self.pressure_end_gpa is not None
 
     @model_validator(mode="after")
     def _thermostat_has_a_target(self) -> "MDSettings":
-        if self.ensemble != "nve" and self.temperature <= 0:
+        targets = (self.temperature, self.temperature_end)
+        cold = [t for t in targets if t is not None and t <= 0]
+        if self.ensemble != "nve" and cold:
             raise ValueError(
-                f"got temperature {self.temperature} for {self.ensemble}; expected more than 0 K; "
+                f"got temperature {cold[0]} for {self.ensemble}; expected more than 0 K; "
                 "raise it, or choose nve"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> "MDSettings":
+        if self.temperature_end is not None and self.ensemble == "nve":
+            raise ValueError(
+                "got temperature_end for nve; expected an ensemble with a thermostat; choose one, "
+                "or leave temperature_end out"
+            )
+        if self.pressure_end_gpa is not None and not self.moving_cell:
+            raise ValueError(
+                f"got pressure_end_gpa for {self.ensemble}; expected npt-nose-hoover or npt-scr; "
+                "choose one, or leave pressure_end_gpa out"
+            )
+        if self.cell_motion != "isotropic" and self.ensemble != "npt-scr":
+            raise ValueError(
+                f"got cell_motion {self.cell_motion!r} for {self.ensemble}; expected npt-scr; "
+                "choose it, or leave cell_motion out"
             )
         return self

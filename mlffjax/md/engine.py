@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.data
@@ -17,22 +19,33 @@ from jaxtyping import Array
 
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
-from mlffjax.md import chunk, velocities
-from mlffjax.md.chunk import Program, Records, Stretch, System
-from mlffjax.md.device_neighbors import default_skin, enlarge, plan_neighbors
-from mlffjax.md.records import Block, MDResult, Thermo, Writer
-from mlffjax.md.simulate import Integrator, State
-from mlffjax.md.trajectory import open_writers
+from mlffjax.md import chunk, restart, velocities
+from mlffjax.md.blocks import BlockMaker
+from mlffjax.md.bonds import Bonds, find_bonds
+from mlffjax.md.chunk import Program, Stretch, System
+from mlffjax.md.device_neighbors import (
+    NeighborPlan,
+    default_skin,
+    enlarge,
+    plan_neighbors,
+)
+from mlffjax.md.records import Block, FileWriter, MDResult, Thermo, Writer
+from mlffjax.md.restart import RESTART_FILE, Identity, Restart
+from mlffjax.md.simulate import Integrator, State, centered_noise
+from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
+from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
-from mlffjax.units import BOLTZMANN
 
 #: A stretch is redone at most so often before the run gives up: each time it grows by a margin.
 MAX_REDO = 20
 #: Bytes of frames kept on the device in one stretch.
 MAX_RECORD_BYTES = 64_000_000
+#: Atoms times steps of one compiled call, at most: some ten seconds of a network on a CPU, so
+#: that a large system too is saved, and stops when it is told to.
+MAX_ATOM_STEPS = 25_000
 
 _OUTGROWN = (
     f"got a neighbour list that outgrew its room {MAX_REDO} times in a row; expected a stable "
@@ -40,6 +53,7 @@ _OUTGROWN = (
 )
 
 Progress = Callable[[int, Thermo], None]
+Stop = Callable[[], bool]
 
 
 def run_md(
@@ -49,9 +63,11 @@ def run_md(
     *,
     folder: Path | str | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     writers: Sequence[Writer] = (),
     initial_velocities: HostVectors | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
 ) -> MDResult:
     """Molecular dynamics of one structure.
 
@@ -60,27 +76,54 @@ def run_md(
     more. A run whose numbers stop being finite, or whose temperature leaves all bounds, ends
     there and keeps what came before.
 
+    With a folder the run writes a restart file between stretches. Continued from it, also after
+    it was killed, it leaves the same files and ends in the same state, bit for bit on the same
+    device, as if it had not been interrupted.
+
     Args:
       potential: the force field.
-      structure: where to start.
+      structure: where to start; when resuming, where the run started.
       settings: ensemble, steps, intervals.
-      folder: where ``thermo.csv`` and the trajectory are written; nothing is if not given.
+      folder: where ``thermo.csv``, the trajectory and the restart file are written; nothing is
+        if not given.
       overwrite: whether existing files of these names may be replaced.
+      resume: go on from the restart file in ``folder``; what its files have beyond it is cut.
       writers: further receivers of rows and frames; they are not closed.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs; drawn at the temperature of the settings
         if not given.
-      progress: called after each stretch with the steps done and the new rows.
+      progress: called at the beginning and after each stretch with the steps done and the new
+        rows.
+      stop: asked after each stretch; where it is true the run is saved and ends.
 
     Raises:
       ValueError: an element the potential does not know, a structure that has no neighbour list,
-        velocities of another shape, or an energy that is not finite at the start.
+        velocities of another shape, an energy that is not finite at the start, constant pressure
+        without three periodic directions, or nothing to resume from these arguments.
       FileExistsError: a file of the run is there and ``overwrite`` is false.
+      OSError: a file cannot be written; the restart file stays.
     """
     frame = structure if isinstance(structure, Frame) else _frame(structure)
+    path = None if folder is None else Path(folder)
     run = _Run(potential, frame, settings, initial_velocities)
-    own = [] if folder is None else open_writers(Path(folder), frame, settings, overwrite)
+    if folder is None:
+        if resume:
+            raise ValueError("got resume without a folder; expected that of the run; name it")
+        run.begin(initial_velocities)
+        return run.execute(writers, progress, stop)
+    who = restart.identity(potential, frame, settings, initial_velocities)
+    path = Path(folder) / RESTART_FILE
+    marks = None
+    if resume:
+        restart.check_identity(path, who, settings.steps)
+        marks = run.resume(path).marks
+    else:
+        run.begin(initial_velocities)
+    own = open_writers(path.parent, frame, settings, overwrite, marks)
+    run.save_to(path, own, who)
+    if resume:
+        run.tables.append(read_thermo(path.with_name(THERMO_FILE)))
     try:
-        return run.execute([*own, *writers], progress)
+        return run.execute([*own, *writers], progress, stop)
     finally:
         for writer in own:
             writer.close()
@@ -88,6 +131,9 @@ def run_md(
 
 class _Run:
     """One simulation in progress on the host."""
+
+    program: Program
+    state: State
 
     def __init__(
         self,
@@ -97,71 +143,101 @@ class _Run:
         initial_velocities: HostVectors | None,
     ) -> None:
         potential.check_elements(frame.numbers)
-        if potential.module.direct_forces and settings.ensemble == "nve":
-            warnings.warn(
-                "got direct forces in NVE; expected forces that are an energy gradient; the "
-                "energy will drift: choose a thermostat",
-                UserWarning,
-                stacklevel=3,
-            )
+        _check_ensemble(potential, frame, settings)
         self.potential, self.frame, self.settings = potential, frame, settings
-        self.baseline = potential.baseline_energy(frame.numbers)
         self.masses = ase.data.atomic_masses[frame.numbers]
+        self.bonds: Bonds | None = find_bonds(frame) if settings.bond_check else None
         dtype = potential.dtype
         self.system = System(
             numbers=jnp.asarray(frame.numbers, jnp.int32),
             masses=jnp.asarray(self.masses, dtype),
             cell=jnp.asarray(frame.cell, dtype),
             box=jnp.asarray(complete_cell(frame.cell, frame.pbc), dtype),
+            bonds=None if self.bonds is None else _on_device(self.bonds, dtype),
         )
-        self.dof = velocities.degrees_of_freedom(
-            frame.positions,
-            self.masses,
-            frame.pbc,
-            without_drift=settings.remove_drift and settings.ensemble != "langevin",
-            without_rotation=settings.remove_rotation,
+        dof = _degrees_of_freedom(frame, self.masses, settings, initial_velocities)
+        self.make = BlockMaker(
+            masses=self.masses,
+            cell=frame.cell,
+            moving_cell=settings.moving_cell,
+            baseline=potential.baseline_energy(frame.numbers),
+            dof=dof,
+            timestep_fs=settings.timestep_fs,
+            thermo_interval=settings.thermo_interval,
+            frame_interval=settings.frame_interval,
         )
-        self.program = self._program()
-        self.redone = 0
-        self.state = self._begin(initial_velocities)
+        self.done = self.begun = self.redone = 0
+        self.tables: list[Thermo] = []
+        self.first: Block | None = None
+        self._restart: tuple[Path, Sequence[FileWriter], Identity] | None = None
+        self._saved = (0, time.monotonic())
 
-    def _program(self) -> Program:
+    def begin(self, initial_velocities: HostVectors | None) -> None:
+        """Set up step zero."""
         settings, frame = self.settings, self.frame
         skin = default_skin(len(frame.numbers)) if settings.skin is None else settings.skin
         plan = plan_neighbors(frame.positions, frame.cell, frame.pbc, self.potential.cutoff, skin)
-        hot = max(settings.temperature, settings.initial_temperature or 0)
-        return Program(
-            plan=plan,
-            integrator=Integrator.from_settings(settings, self.dof),
-            steps=_steps_per_call(settings, len(frame.numbers)),
-            thermo_interval=settings.thermo_interval,
-            frame_interval=settings.frame_interval,
-            explosion_temperature=settings.explosion_temperature or max(1e4, 10 * hot),
-        )
-
-    def _begin(self, initial_velocities: HostVectors | None) -> State:
-        dtype, settings = self.potential.dtype, self.settings
-        positions = jnp.asarray(self.frame.positions, dtype)
-        for_momenta, for_noise = jax.random.split(jax.random.key(settings.seed))
-        if initial_velocities is None:
-            momenta = self._draw_momenta(for_momenta, positions)
-        else:
-            if np.shape(initial_velocities) != positions.shape:
-                raise ValueError(
-                    f"got velocities of shape {np.shape(initial_velocities)}; expected "
-                    f"{positions.shape}; give one vector for each atom"
-                )
-            momenta = self.masses[:, None] * np.asarray(initial_velocities) * TIME_UNIT_FS
-            momenta = jnp.asarray(momenta, dtype)
-        state, row, sound = self._start(positions, momenta, for_noise)
+        self.program = self._program(plan, _steps_per_call(settings, len(frame.numbers)))
+        positions, momenta, key = self._start_arguments(initial_velocities)
+        state, row, sound = self._start(positions, momenta, key)
         if not bool(sound):
             raise ValueError(
                 f"got the energy {float(row[0])} eV and kinetic energy {float(row[1])} eV at the "
                 "start; expected finite numbers and a temperature below the explosion limit; "
                 "check the structure and the potential"
             )
-        self.first_rows = self._thermo(np.asarray(row)[None], np.zeros(1, int))
-        return state
+        self.state = state
+        rows = self.make.thermo(np.asarray(row)[None], np.zeros(1, int))
+        self.tables.append(rows)
+        self.first = self.make.first_block(rows, state)
+
+    def resume(self, path: Path) -> Restart:
+        """Set up the step of a restart file."""
+        arguments = self._start_arguments(None)
+
+        def template(plan: NeighborPlan) -> State:
+            call = partial(chunk.start, self._program(plan, 1))
+            return jax.eval_shape(call, self.potential, self.system, *arguments)[0]
+
+        earlier = restart.load(path, template)
+        self.program = self._program(earlier.plan, earlier.steps_per_call)
+        self.state, self.redone = earlier.state, earlier.redone
+        self.done = self.begun = earlier.step
+        self._saved = (self.done, time.monotonic())
+        return earlier
+
+    def save_to(self, path: Path, own: Sequence[FileWriter], who: Identity) -> None:
+        """Write restart files from now on."""
+        self._restart = (path, own, who)
+
+    def _program(self, plan: NeighborPlan, steps: int) -> Program:
+        settings = self.settings
+        targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
+        hot = max(t for t in targets if t is not None)
+        return Program(
+            plan=plan,
+            integrator=Integrator.from_settings(settings, self.make.dof),
+            steps=steps,
+            thermo_interval=settings.thermo_interval,
+            frame_interval=settings.frame_interval,
+            explosion_temperature=settings.explosion_temperature or spike_limit(hot),
+            pressure=settings.record_pressure or settings.moving_cell,
+        )
+
+    def _start_arguments(self, initial_velocities: HostVectors | None) -> tuple[Array, ...]:
+        """Positions, momenta and the key of the noise."""
+        dtype, settings = self.potential.dtype, self.settings
+        positions = jnp.asarray(self.frame.positions, dtype)
+        for_momenta, for_noise = jax.random.split(jax.random.key(settings.seed))
+        if initial_velocities is None:
+            return positions, self._draw_momenta(for_momenta, positions), for_noise
+        if np.shape(initial_velocities) != positions.shape:
+            raise ValueError(
+                f"got velocities of shape {np.shape(initial_velocities)}; expected "
+                f"{positions.shape}; give one vector for each atom"
+            )
+        momenta = self.masses[:, None] * np.asarray(initial_velocities) * TIME_UNIT_FS
+        return positions, jnp.asarray(momenta, dtype), for_noise
 
     def _start(self, positions: Array, momenta: Array, key: Array) -> tuple[State, Array, Array]:
         """The state at the start, with a list that has room for it."""
@@ -187,35 +263,67 @@ class _Run:
                 momenta = velocities.remove_rotation(momenta, masses, positions)
         return momenta
 
-    def execute(self, writers: Sequence[Writer], progress: Progress | None) -> MDResult:
+    def execute(
+        self, writers: Sequence[Writer], progress: Progress | None, stop: Stop | None
+    ) -> MDResult:
         """All steps; frames are written by a thread while the next stretch runs."""
-        tables, done, seconds, message = [self.first_rows], 0, 0.0, ""
-        pending: list[Future[None]] = []
+        seconds, message, stopped = 0.0, "", False
+        pending: Future[None] | None = None
         with ThreadPoolExecutor(max_workers=1) as pool:
-            pending.append(pool.submit(_write, writers, self._first_block()))
-            self._advance(0, 0)  # compiles
-            while done < self.settings.steps and not message:
-                begin = time.perf_counter()
-                stretch = self._sound_stretch(done, min(self.program.steps, self._left(done)))
+            if self.first is not None:
+                pending = pool.submit(_write, writers, self.first, self._save_job(due=True))
+            if progress is not None:
+                progress(self.done, self.tables[-1])
+            self._advance(self.done, 0)  # compiles
+            while self.done < self.settings.steps and not message and not stopped:
+                begin, before = time.perf_counter(), self.done
+                stretch = self._sound_stretch(before, self._count())
                 seconds += time.perf_counter() - begin
-                last = done + int(stretch.done)
+                self.done = before + int(stretch.done)
                 if not bool(stretch.sound):
-                    message = self._explosion(stretch.state, last)
-                    last -= 1
-                block = self._block(stretch.records, done, last)
-                for future in pending:
-                    future.result()
-                pending = [pool.submit(_write, writers, block)]
-                tables.append(block.thermo)
-                done = last
+                    message = self._explosion(stretch.state, self.done)
+                    self.done -= 1
+                block = self.make.block(stretch.records, before, self.done)
+                stopped = stop is not None and stop()
+                job = None if message else self._save_job(stopped or not self._left())
+                if pending is not None:
+                    pending.result()
+                pending = pool.submit(_write, writers, block, job)
+                self.tables.append(block.thermo)
                 if progress is not None:
-                    progress(done, block.thermo)
-            for future in pending:
-                future.result()
-        return self._result(Thermo.join(tables), done, seconds, message)
+                    progress(self.done, block.thermo)
+            if pending is not None:
+                pending.result()
+        return self._result(seconds, message)
 
-    def _left(self, done: int) -> int:
-        return self.settings.steps - done
+    def _left(self) -> int:
+        return self.settings.steps - self.done
+
+    def _count(self) -> int:
+        """Steps of the next stretch; stretches begin at multiples of their length."""
+        return min(self.program.steps - self.done % self.program.steps, self._left())
+
+    def _save_job(self, due: bool) -> Callable[[], None] | None:
+        """What writes the restart file of the present state, if it is time."""
+        if self._restart is None:
+            return None
+        step, then = self._saved
+        interval = self.settings.restart_interval
+        if interval is None:
+            due = due or time.monotonic() - then >= self.settings.restart_seconds
+        else:
+            due = due or self.done - step >= interval
+        if not due:
+            return None
+        self._saved = (self.done, time.monotonic())
+        path, own, who = self._restart
+        now = (self.state, self.program.plan, self.done, self.program.steps, self.redone)
+
+        def job() -> None:
+            marks = {writer.path.name: writer.mark() for writer in own}
+            restart.save(path, Restart(*now, marks=marks), who)
+
+        return job
 
     def _advance(self, first: int, count: int) -> Stretch:
         return chunk.advance(
@@ -246,91 +354,107 @@ class _Run:
         self.state = chunk.with_plan(self.program, self.state)
 
     def _explosion(self, state: State, step: int) -> str:
+        """What went wrong in a step, when, and at which atoms."""
+        positions = np.asarray(state.position, np.float64)
         bad = ~(
-            np.isfinite(np.asarray(state.force.forces)).all(-1)
-            & np.isfinite(np.asarray(state.position)).all(-1)
+            np.isfinite(np.asarray(state.force.forces)).all(-1) & np.isfinite(positions).all(-1)
         )
-        time_fs = step * self.settings.timestep_fs
+        finite = np.isfinite(np.asarray(state.force.energy))
         if bad.any():
             what, atoms = "a force that is not finite", np.flatnonzero(bad)
         else:
-            finite = np.isfinite(np.asarray(state.force.energy))
-            what = "a temperature beyond the limit" if finite else "an energy that is not finite"
+            broken = self._broken(state) if finite else ""
+            what = broken or "a temperature beyond the limit"
+            what = what if finite else "an energy that is not finite"
             speed = np.linalg.norm(np.asarray(state.velocity, np.float64), axis=-1)
             atoms = np.argsort(-speed, kind="stable")
         named = ", ".join(str(a) for a in atoms[:5].tolist())
+        more = ", ..." if len(atoms) > 5 else ""
+        at = "" if what.startswith("broken") else f", at atoms {named}{more}"
         return (
-            f"got {what} in step {step} ({time_fs:g} fs), at atoms {named}"
-            f"{', ...' if len(atoms) > 5 else ''}; expected stable dynamics; shorten the time "
-            "step, relax the start, or improve the potential"
+            f"got {what} in step {step} ({step * self.settings.timestep_fs:g} fs){at}; expected "
+            "stable dynamics; shorten the time step, relax the start, or improve the potential"
         )
 
-    def _thermo(self, rows: np.ndarray, step: np.ndarray) -> Thermo:
-        rows = rows.astype(np.float64)
-        return Thermo(
-            step=step,
-            time_fs=step * self.settings.timestep_fs,
-            potential=rows[:, 0],
-            kinetic=rows[:, 1],
-            conserved=rows[:, 2],
-            temperature=2 * rows[:, 1] / (self.dof * BOLTZMANN),
-        )
+    def _broken(self, state: State) -> str:
+        """The broken bonds in words, if any."""
+        if self.bonds is None:
+            return ""
+        positions, cell = np.asarray(state.position, np.float64), self.make.cell_of(state)
+        i, j = self.bonds.pairs.T
+        vectors = positions[j] - positions[i] + self.bonds.shifts @ cell
+        off = np.abs(np.linalg.norm(vectors, axis=1) / self.bonds.lengths - 1) > BOND_TOLERANCE
+        return describe_broken(self.frame.numbers, positions, cell, self.bonds, off)
 
-    def _block(self, records: Records, first: int, last: int) -> Block:
-        def due(interval: int) -> np.ndarray:
-            return np.arange(first // interval + 1, last // interval + 1) * interval
-
-        rows, frames = due(self.settings.thermo_interval), due(self.settings.frame_interval)
-        take = lambda a: np.asarray(a[: len(frames)], np.float64)  # noqa: E731
-        return Block(
-            thermo=self._thermo(np.asarray(records.thermo[: len(rows)]), rows),
-            step=frames,
-            time_fs=frames * self.settings.timestep_fs,
-            energy=take(records.energy) + self.baseline,
-            positions=take(records.positions),
-            velocities=self._velocities(take(records.momenta)),
-            forces=take(records.forces),
-            cell=np.broadcast_to(np.asarray(self.frame.cell, np.float64), (len(frames), 3, 3)),
-        )
-
-    def _first_block(self) -> Block:
-        host = lambda a: np.asarray(a, np.float64)[None]  # noqa: E731
-        step = np.zeros(1, int)
-        return Block(
-            thermo=self.first_rows,
-            step=step,
-            time_fs=np.zeros(1),
-            energy=self.first_rows.potential + self.baseline,
-            positions=host(self.state.position),
-            velocities=self._velocities(host(self.state.momentum)),
-            forces=host(self.state.force.forces),
-            cell=np.asarray(self.frame.cell, np.float64)[None],
-        )
-
-    def _velocities(self, momenta: np.ndarray) -> np.ndarray:
-        return momenta / self.masses[:, None] / TIME_UNIT_FS
-
-    def _result(self, thermo: Thermo, done: int, seconds: float, message: str) -> MDResult:
-        state = self.state
+    def _result(self, seconds: float, message: str) -> MDResult:
+        state, steps = self.state, self.done - self.begun
+        reached = f"{self.done} steps, {self.done * self.settings.timestep_fs:g} fs"
+        interrupted = not message and self._left() > 0
         final = replace(
             self.frame,
             positions=np.asarray(state.position, np.float64),
-            energy=float(state.force.energy) + self.baseline,
+            cell=self.make.cell_of(state),
+            energy=float(state.force.energy) + self.make.baseline,
             forces=np.asarray(state.force.forces, np.float64),
             stress=None,
         )
         return MDResult(
-            status="exploded" if message else "finished",
-            message=message or f"{done} steps, {done * self.settings.timestep_fs:g} fs",
-            thermo=thermo,
+            status="exploded" if message else "interrupted" if interrupted else "finished",
+            message=message or (f"interrupted after {reached}" if interrupted else reached),
+            thermo=Thermo.join(self.tables),
             final=final,
-            velocities=self._velocities(np.asarray(state.momentum, np.float64)),
-            steps=done,
-            steps_per_second=done / seconds if seconds > 0 else math.nan,
+            velocities=self.make.velocities(np.asarray(state.momentum, np.float64)),
+            steps=self.done,
+            steps_per_second=steps / seconds if seconds > 0 else math.nan,
             rebuilds=int(state.force.neighbors.rebuilds),
             redone_chunks=self.redone,
-            degrees_of_freedom=self.dof,
+            degrees_of_freedom=self.make.dof,
         )
+
+
+def _check_ensemble(potential: Potential, frame: Frame, settings: MDSettings) -> None:
+    if potential.module.direct_forces and settings.ensemble == "nve":
+        warnings.warn(
+            "got direct forces in NVE; expected forces that are an energy gradient; the "
+            "energy will drift: choose a thermostat",
+            UserWarning,
+            stacklevel=4,
+        )
+    if not frame.pbc.all() and (settings.moving_cell or settings.record_pressure):
+        raise ValueError(
+            f"got periodic directions {frame.pbc.tolist()} and a pressure to control or to log; "
+            "expected three periodic directions, which a volume needs; choose an ensemble at "
+            "constant volume without record_pressure, or give a cell"
+        )
+
+
+def _degrees_of_freedom(
+    frame: Frame,
+    masses: np.ndarray,
+    settings: MDSettings,
+    initial_velocities: HostVectors | None,
+) -> int:
+    """Degrees of freedom: what is at rest at the start, and stays so, does not count."""
+    still = settings.remove_drift and (settings.ensemble != "langevin" or centered_noise(settings))
+    turning = not settings.remove_rotation or settings.ensemble == "langevin"
+    if initial_velocities is not None and np.shape(initial_velocities) == frame.positions.shape:
+        momenta = masses[:, None] * np.asarray(initial_velocities, np.float64)
+        size = np.abs(momenta).sum()
+        arms = frame.positions - (masses[:, None] * frame.positions).sum(0) / masses.sum()
+        angular = np.abs(np.cross(arms, momenta).sum(0)).max()
+        turning = turning or angular > 1e-4 * max(size * np.abs(arms).max(), 1e-300)
+        moving = np.abs(momenta.sum(0)).max() > 1e-4 * max(size, 1e-300)
+        # What a thermostat takes away in the first step does not count either.
+        still = still and not (moving and settings.ensemble == "nve")
+    return velocities.degrees_of_freedom(
+        frame.positions, masses, frame.pbc, without_drift=still, without_rotation=not turning
+    )
+
+
+def _on_device(bonds: Bonds, dtype: Any) -> Bonds:
+    pairs, shifts = jnp.asarray(bonds.pairs, jnp.int32), jnp.asarray(bonds.shifts, jnp.int32)
+    moved: Any = (pairs, shifts, jnp.asarray(bonds.lengths, dtype))
+    return Bonds(*moved)
 
 
 def _steps_per_call(settings: MDSettings, atoms: int) -> int:
@@ -339,12 +463,15 @@ def _steps_per_call(settings: MDSettings, atoms: int) -> int:
         return min(settings.chunk_steps, settings.steps)
     frames = max(1, min(1000, MAX_RECORD_BYTES // (atoms * 3 * 3 * 8)))
     wanted = settings.frame_interval * max(1, 500 // settings.frame_interval)
+    wanted = min(wanted, max(10, MAX_ATOM_STEPS // atoms))
     return min(wanted, frames * settings.frame_interval, settings.steps)
 
 
-def _write(writers: Sequence[Writer], block: Block) -> None:
+def _write(writers: Sequence[Writer], block: Block, save: Callable[[], None] | None) -> None:
     for writer in writers:
         writer.write(block)
+    if save is not None:
+        save()
 
 
 def _frame(atoms: ase.Atoms) -> Frame:

@@ -112,19 +112,20 @@ class MDResult:
     """The outcome of :func:`mlffjax.md.engine.run_md`.
 
     Attributes:
-      status: ``finished``, or ``exploded`` where the run had to stop.
+      status: ``finished``, ``interrupted`` where it was told to stop, or ``exploded`` where it
+        had to.
       message: one line on how it ended; for an explosion when and which atoms.
-      thermo: all rows up to the end.
+      thermo: all rows up to the end; those before a restart as the log has them.
       final: the last valid structure, with energy and forces as the potential gives them.
       velocities: of ``final`` ``[atoms, 3]`` in Angstrom/fs.
-      steps: steps done.
-      steps_per_second: without compilation.
+      steps: steps done, also those before a restart.
+      steps_per_second: without compilation, since the restart.
       rebuilds: how often the neighbour list was made.
       redone_chunks: stretches computed again with a larger neighbour list.
       degrees_of_freedom: counted in the temperature.
     """
 
-    status: Literal["finished", "exploded"]
+    status: Literal["finished", "interrupted", "exploded"]
     message: str
     thermo: Thermo
     final: Frame

@@ -1,0 +1,257 @@
+"""Restart files: everything a simulation needs to go on as if it had never stopped.
+
+A file holds the state of the integrator with positions, momenta, forces, thermostats, barostat,
+random keys and the neighbour list as it is; so the list is remade at the same steps, edges
+keep their order, and the run that goes on gives the same numbers bit for bit on the same
+device. It also holds the length of every output file at that moment.
+
+A file replaces the one before it in one step of the file system, after it is on the disk.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from mlffjax.config.md import MDSettings
+from mlffjax.data.frames import Frame
+from mlffjax.md.cell_lists import CellLists
+from mlffjax.md.device_neighbors import NeighborPlan
+from mlffjax.md.simulate import State
+from mlffjax.potential import Potential
+from mlffjax.types import HostVectors
+
+RESTART_FILE = "restart.npz"
+VERSION = 1
+
+#: Settings that may differ when a run goes on: how long it is, and when it is saved.
+_FREE = ("steps", "restart_interval", "restart_seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class Restart:
+    """A simulation between two stretches of steps.
+
+    Attributes:
+      state: of the integrator, after ``step`` steps.
+      plan: sizes of its neighbour list.
+      step: number of steps done.
+      steps_per_call: length of a stretch; stretches begin at its multiples.
+      redone: stretches computed again so far.
+      marks: lengths of the output files by their names, in units of their writers.
+    """
+
+    state: State
+    plan: NeighborPlan
+    step: int
+    steps_per_call: int
+    redone: int
+    marks: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a run to go on.
+
+    Attributes:
+      settings: all settings but those that are free, as JSON values.
+      potential, start: digests of the force field and of the structure and velocities.
+    """
+
+    settings: Mapping[str, Any]
+    potential: str
+    start: str
+
+
+def identity(
+    potential: Potential,
+    frame: Frame,
+    settings: MDSettings,
+    initial_velocities: HostVectors | None,
+) -> Identity:
+    """The identity of a run.
+
+    Args:
+      potential: the force field.
+      frame: where the run starts.
+      settings: of the run.
+      initial_velocities: ``[atoms, 3]`` in Angstrom/fs, if given.
+    """
+    free = _FREE[1:] if settings.ramped else _FREE
+    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
+    what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)]
+    arrays = [frame.numbers, frame.positions, frame.cell, frame.pbc]
+    arrays += [] if initial_velocities is None else [initial_velocities]
+    return Identity(kept, _digest(what, leaves), _digest("", [np.asarray(a) for a in arrays]))
+
+
+def save(path: Path, restart: Restart, run: Identity) -> None:
+    """Write a restart file, in place of the one before it.
+
+    Raises:
+      OSError: it cannot be written; the one before it stays.
+    """
+    arrays = {name: _to_host(leaf) for name, leaf in _named(restart.state).items()}
+    meta = {
+        "version": VERSION,
+        "step": restart.step,
+        "steps_per_call": restart.steps_per_call,
+        "redone": restart.redone,
+        "plan": asdict(restart.plan),
+        "marks": dict(restart.marks),
+        "identity": asdict(run),
+    }
+    # NumPy's annotations take every named array for an option.
+    write: Any = np.savez
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file, meta=np.asarray(json.dumps(meta)), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """What a restart file says of its run, without the state.
+
+    Raises:
+      ValueError: there is no such file, or it is of another version.
+    """
+    if not path.exists():
+        raise ValueError(
+            f"got nothing to go on with: {path} does not exist; expected the folder of an earlier "
+            "run; name it, or start a new run"
+        )
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(str(file["meta"]))
+    if meta["version"] != VERSION:
+        raise ValueError(
+            f"got the restart {path} of version {meta['version']}; expected {VERSION}; go on with "
+            "the release that wrote it"
+        )
+    return meta
+
+
+def check_identity(path: Path, run: Identity, steps: int) -> None:
+    """Compare a run of so many steps with the one that wrote a restart.
+
+    Raises:
+      ValueError: as :func:`read_meta`, or potential, start or settings differ, or all steps are
+        done.
+    """
+    meta = read_meta(path)
+    saved = meta["identity"]
+    for what in ("potential", "start"):
+        if saved[what] != getattr(run, what):
+            raise ValueError(
+                f"got another {'potential' if what == 'potential' else 'structure or velocities'} "
+                f"than that of the run in {path.parent}; expected the same; start a new run"
+            )
+    for name, value in run.settings.items():
+        old = saved["settings"].get(name)
+        if old != value:
+            raise ValueError(
+                f"got {name} = {value!r} to go on with a run of {name} = {old!r} in {path.parent}; "
+                "expected the same; leave it out, or start a new run"
+            )
+    if meta["step"] >= steps:
+        raise ValueError(
+            f"got {steps} steps for the run in {path.parent}, which has done {meta['step']}; "
+            "expected more steps; raise steps, or start a new run"
+        )
+
+
+def load(path: Path, template_of: Callable[[NeighborPlan], State]) -> Restart:
+    """Read a restart file.
+
+    Args:
+      path: of the file.
+      template_of: a state of the shapes and dtypes that go with the plan of a neighbour list.
+
+    Raises:
+      ValueError: as :func:`read_meta`, or the file's state does not fit.
+    """
+    meta = read_meta(path)
+    plan = _plan(meta["plan"])
+    template = template_of(plan)
+    leaves, tree = jax.tree.flatten(template)
+    with np.load(path, allow_pickle=False) as file:
+        restored = [
+            _to_device(file[name] if name in file.files else None, leaf, f"{name} in {path}")
+            for name, leaf in zip(_named(template), leaves, strict=True)
+        ]
+    return Restart(
+        state=jax.tree.unflatten(tree, restored),
+        plan=plan,
+        step=meta["step"],
+        steps_per_call=meta["steps_per_call"],
+        redone=meta["redone"],
+        marks=meta["marks"],
+    )
+
+
+def _named(state: State) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {"state" + jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaf: Array) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _to_device(value: np.ndarray | None, like: Any, what: str) -> Array:
+    if value is not None and _is_key(like):
+        return jax.random.wrap_key_data(jnp.asarray(value))
+    if value is None or value.shape != like.shape or value.dtype != like.dtype:
+        got = "nothing" if value is None else f"{value.dtype}{list(value.shape)}"
+        raise ValueError(
+            f"got {got} for {what}; expected {like.dtype}{list(like.shape)}; start a new run"
+        )
+    return jnp.asarray(value)
+
+
+def _plan(values: dict[str, Any]) -> NeighborPlan:
+    """The plan from its JSON form, where tuples are lists."""
+
+    def made(kind: Any, fields: dict[str, Any]) -> Any:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+    cells = values["cells"]
+    return made(NeighborPlan, {**values, "cells": cells and made(CellLists, cells)})
+
+
+def _digest(text: str, arrays: Sequence[np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for array in arrays:
+        digest.update(
+            f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        )
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the change of a name to the disk, on systems that can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
