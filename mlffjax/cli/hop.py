@@ -15,6 +15,7 @@ EXAMPLES = """
 mlffjax hop runs/ethanol start.xyz --out runs/conformers walkers=8 steps=500
 mlffjax hop runs/ethanol start.xyz --out runs/conformers permutations=true keep_bonds=true
 mlffjax hop runs/ethanol start.xyz --out runs/conformers --resume steps=2000
+mlffjax hop runs/ethanol start.xyz --dihedral 0 1 2 3 --dihedral 2 1 0 6 --training builtin:ethanol
 """
 
 
@@ -34,17 +35,28 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the search in FOLDER, exactly"
     )
+    parser.add_argument(
+        "--dihedral",
+        type=int,
+        nargs=4,
+        action="append",
+        metavar=("I", "J", "K", "L"),
+        help="atoms of an angle; given twice, the two are mapped over the minima",
+    )
+    parser.add_argument("--training", metavar="FILE", help="frames to map beside the minima")
     parser.set_defaults(run=run, computes=True)
 
 
 def run(args: argparse.Namespace) -> None:
     """Search, draw, and print what was found."""
     settings = _settings(args)
+    if len(args.dihedral or (0, 0)) != 2:
+        raise ValueError("got one --dihedral, or more than two; expected two; mend it")
 
     import numpy as np
     from tqdm import tqdm
 
-    from mlffjax.cli.potential import load_potential, read_structure
+    from mlffjax.cli.potential import load_potential, read_labelled, read_structure
     from mlffjax.config.files import write_yaml
     from mlffjax.exploration import report_hopping
     from mlffjax.explore.hop_store import HISTORY_FILE
@@ -53,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.resume:
         arguments.refuse_existing(args.out / HISTORY_FILE, overwrite=False)
     start = read_structure(args.structure, args.frame)
+    training = read_labelled(args.training, ()) if args.training else ()
     potential = load_potential(args.model)
     if not args.resume:
         write_yaml(args.out / SETTINGS_FILE, settings)
@@ -79,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
         rows.append(("next above it", f"{gaps}{', ...' if len(energies) > 6 else ''} eV"))
     arguments.print_rows(rows)
     write_yaml(args.out / SETTINGS_FILE, settings)
-    report_hopping(args.out)
+    report_hopping(args.out, dihedrals=args.dihedral, training=training)
     print(f"\nminima, history and figures in {args.out}")
 
 
