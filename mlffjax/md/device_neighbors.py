@@ -151,7 +151,10 @@ def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) ->
     box = np.asarray(neighbors.box, np.float64)
     radius = plan.cutoff + plan.skin
     candidates, edges = int(neighbors.candidates_needed), int(neighbors.edges_needed)
-    larger = replace(plan, replicas=replicas_needed(box, np.asarray(plan.pbc), radius))
+    # Of a cell that moves, the narrowest shape met so far.
+    needed = replicas_needed(box, np.asarray(plan.pbc), radius)
+    most = [max(pair) for pair in zip(plan.replicas, needed, strict=True)]
+    larger = replace(plan, replicas=(most[0], most[1], most[2]))
     if candidates > plan.candidates:
         larger = _with_room(larger, len(positions), candidates, max(edges, plan.edges))
     elif edges > plan.edges:
@@ -221,11 +224,11 @@ def update(
     if box is not None:
         deformation = jnp.linalg.inv(neighbors.box) @ box
         strain = jnp.linalg.norm(deformation - jnp.eye(3, dtype=box.dtype))
-        slack = jnp.maximum(slack - (plan.cutoff + plan.skin) * strain, 0)
+        slack = slack - (plan.cutoff + plan.skin) * strain
         reference = reference @ deformation
     moved = jnp.sum((positions - reference) ** 2, axis=-1)
     return jax.lax.cond(
-        jnp.any(moved > (slack / 2) ** 2),
+        (slack <= 0) | jnp.any(moved > (slack / 2) ** 2),
         lambda: rebuild(plan, now, positions),
         lambda: neighbors,
     )

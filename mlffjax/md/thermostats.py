@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax_md import dataclasses
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass
@@ -43,7 +43,7 @@ def rescaling_factor(
     key: Array,
     kinetic: Float[Array, ""],
     kT: Float[Array, ""],
-    dof: int,
+    dof: int | Int[Array, ""],
     decay: Float[Array, ""],
 ) -> Float[Array, ""]:
     """The factor on all momenta, eq. A7 with the sign of eq. A8.
@@ -60,11 +60,10 @@ def rescaling_factor(
     """
     for_first, for_rest = jax.random.split(key)
     first = jax.random.normal(for_first, (), kinetic.dtype)
-    rest = jnp.zeros((), kinetic.dtype)
-    if dof > 1:
-        # A sum of squares of normal numbers is chi-squared.
-        shape = jnp.asarray((dof - 1) / 2, kinetic.dtype)
-        rest = 2 * jax.random.gamma(for_rest, shape, (), kinetic.dtype)
+    # A sum of squares of normal numbers is chi-squared; an empty sum is zero.
+    shape = jnp.asarray((dof - 1) / 2, kinetic.dtype)
+    rest = 2 * jax.random.gamma(for_rest, jnp.maximum(shape, 0.5), (), kinetic.dtype)
+    rest = jnp.where(shape > 0, rest, 0)
     moving = kinetic > 0
     part = (1 - decay) * kT / (2 * jnp.where(moving, kinetic, 1))
     square = decay + part * (first**2 + rest) + 2 * first * jnp.sqrt(decay * part)
