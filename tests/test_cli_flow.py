@@ -151,7 +151,7 @@ def test_dry_run_describes_and_trains_nothing(trained, tmp_path, capsys):
 def test_import_reads_reference_weights(tmp_path, capsys):
     weights = Path(__file__).parent / "data" / "parity" / "so3krates.npz"
     out = tmp_path / "potential"
-    arguments = ["import", "so3krates", str(weights), "--out", str(out)]
+    arguments = ["import", "so3krates", str(weights), str(out)]
     assert main(arguments) == 0
     potential = checkpoint.load(out)
     with np.load(weights) as file:

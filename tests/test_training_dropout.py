@@ -4,6 +4,7 @@ The architecture is a small SchNet with a dropout of its energies in front of it
 dropout can be had; that of EquiformerV2 is tested with the model.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -32,7 +33,7 @@ class Dropping(SchNet):
         output = super().__call__(graph)
         if not self.has_rng("dropout"):
             return output
-        return output.replace(energy=nn.Dropout(self.rate, deterministic=False)(output.energy))
+        return replace(output, energy=nn.Dropout(self.rate, deterministic=False)(output.energy))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,14 +1,13 @@
 """Parameters of the published EquiformerV2 implementation (OC20)."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from mlffjax.interop.parameters import ReferenceParameters, reference_potential
-from mlffjax.interop.torch_layers import linear, load_state_dict
+from mlffjax.interop.torch_layers import linear
 from mlffjax.models.equiformer_v2 import EquiformerV2
 from mlffjax.potential import Potential
 
@@ -102,6 +101,11 @@ def read(
     degrees above 0 (all but one path, in a separable activation), and the degrees other than 1
     of the projection of the force head.
 
+    The published checkpoints were trained on energies minus a mean and over a standard
+    deviation (``target_mean``, ``target_std`` of their YAML files). Multiply by the latter with
+    ``potential.replace(scale=...)``; the mean is one constant a structure, whatever its size, and
+    has to be added to the energies afterwards.
+
     Args:
       config: hyperparameters, as the section ``model`` of the published YAML files.
       weights: parameters by name in torch's layout; row ``k`` of an embedding is the element of
@@ -135,25 +139,6 @@ def read(
     source.finish(unused=_functionless(module))
     elements = tuple(range(1, module.num_elements + 1))
     return reference_potential(params, module, elements, dtype)
-
-
-def read_checkpoint(
-    path: str | Path, config: Mapping[str, Any], *, dtype: Any = jnp.float32
-) -> Potential:
-    """An EquiformerV2 potential from a torch checkpoint; :func:`read` says what ``config`` holds.
-
-    The published checkpoints were trained on energies minus a mean and over a standard
-    deviation (``target_mean``, ``target_std`` of their YAML files). Multiply by the latter with
-    ``potential.replace(scale=...)``; the mean is one constant a structure, whatever its size, and
-    has to be added to the energies afterwards.
-
-    Raises:
-      ImportError: torch is not installed.
-      ValueError: no state dict in the file, or parameters missing or left over.
-    """
-    state = load_state_dict(path)
-    # Distributed training of the published code wraps the model twice.
-    return read(config, {k.removeprefix("module."): v for k, v in state.items()}, dtype=dtype)
 
 
 def _limit(max_neighbors: int | None) -> int | None:

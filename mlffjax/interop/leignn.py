@@ -1,14 +1,13 @@
 """Parameters of the published LEIGNN implementation."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from mlffjax.interop.parameters import ReferenceParameters, reference_potential
-from mlffjax.interop.torch_layers import linear, load_state_dict, mlp
+from mlffjax.interop.torch_layers import linear, mlp
 from mlffjax.models.leignn import LEIGNN
 from mlffjax.potential import Potential
 
@@ -55,18 +54,6 @@ def read(
         norm_rounding=1e-4,
     )
     return reference_potential(params, module, elements, dtype)
-
-
-def read_checkpoint(
-    path: str | Path, config: Mapping[str, Any], *, dtype: Any = jnp.float32
-) -> Potential:
-    """A LEIGNN potential from a torch checkpoint; :func:`read` says what ``config`` holds.
-
-    Raises:
-      ImportError: torch is not installed.
-      ValueError: no state dict in the file, or parameters missing or left over.
-    """
-    return read(config, load_state_dict(path), dtype=dtype)
 
 
 def _functionless(num_layers: int) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ase.data import covalent_radii
 from jaxtyping import Float
 
 from mlffjax.interop.parameters import ReferenceParameters
 from mlffjax.models.mace import MACE
 from mlffjax.nn.clebsch_gordan import clebsch_gordan, symmetric_couplings
 from mlffjax.nn.equivariant_linear import SILU_SCALE
+from mlffjax.nn.pair_repulsion import SCREENING
 from mlffjax.nn.tensor_product import Irrep, Path, coupling_paths, natural_irreps
 from mlffjax.potential import Potential
 
@@ -35,7 +37,19 @@ CONSTANTS = (
     "atomic_energies",
     "scale_shift.scale",
     "scale_shift.shift",
+    "_zeroed",
 )
+#: Constants of the distance transform and of the pair repulsion that are no fields here.
+FIXED = {
+    "radial_embedding.distance_transform.a": 1.0805,
+    "radial_embedding.distance_transform.q": 0.9183,
+    "radial_embedding.distance_transform.p": 4.5791,
+    "radial_embedding.distance_transform.covalent_radii": covalent_radii,
+    "pair_repulsion_fn.c": [strength for strength, _ in SCREENING],
+    "pair_repulsion_fn.covalent_radii": covalent_radii,
+    "pair_repulsion_fn.a_exp": 0.300,
+    "pair_repulsion_fn.a_prefactor": 0.4543,
+}
 
 
 def read(
@@ -56,12 +70,16 @@ def read(
 
     Raises:
       ValueError: parameters missing or left over, hidden irreps other than ``0e, 1o, 2e, ...``
-        of equal width, trained Bessel frequencies, or couplings that are not equivariant.
+        of equal width, trained Bessel frequencies or other constants, or couplings that are not
+        equivariant.
     """
     source = ReferenceParameters(weights)
     elements = [int(z) for z in config["atomic_numbers"]]
+    if elements != sorted(set(elements)):
+        raise ValueError(f"got the atomic numbers {elements}; expected distinct, ascending ones")
     module = _module(config, len(elements))
     _check_frequencies(source, module)
+    _check_constants(source, module)
     embedding = source.take("node_embedding.linear.weight").reshape(len(elements), -1)
     params: dict[str, Any] = {"embedding": embedding / math.sqrt(len(elements))}
     for layer in range(module.num_layers):
@@ -115,6 +133,24 @@ def _check_frequencies(source: ReferenceParameters, module: MACE) -> None:
             f"got Bessel frequencies {theirs}; expected multiples of pi / r_max; a model with "
             "trained frequencies cannot be read"
         )
+
+
+def _check_constants(source: ReferenceParameters, module: MACE) -> None:
+    expected: dict[str, Any] = {
+        **FIXED,
+        "pair_repulsion_fn.p": module.envelope_power,
+    }
+    for name in source.names():
+        if name not in expected:
+            continue
+        wanted, theirs = np.asarray(expected[name]), source.take(name)
+        if theirs.size > wanted.size or not np.allclose(
+            theirs, wanted.reshape(-1)[: theirs.size].reshape(theirs.shape), rtol=1e-5
+        ):
+            raise ValueError(
+                f"got other numbers than published for {name}, such as {theirs.flat[0]:.6g}; "
+                f"expected {wanted.flat[0]:.6g}; a model with trained constants cannot be read"
+            )
 
 
 def _layer(source: ReferenceParameters, module: MACE, layer: int) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""State dicts of torch for every architecture that has none of its hyperparameters in the file."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import yaml
+from torch_files import Tensor, save
+
+from mlffjax import checkpoint, cli
+from mlffjax.interop import from_checkpoint, from_reference
+
+PARITY = Path(__file__).parent / "data" / "parity"
+
+
+def reference(name):
+    with np.load(PARITY / f"{name}.npz") as data:
+        weights = {n[8:]: data[n] for n in data.files if n.startswith("weights/")}
+        return json.loads(str(data["config"])), weights
+
+
+@pytest.mark.parametrize("name", ["alphanet", "equiformer_v2", "leignn", "mace_paper"])
+def test_a_state_dict_gives_the_potential_of_its_arrays(name, tmp_path):
+    config, weights = reference(name)
+    tensors = {f"module.module.{n}": Tensor(w) for n, w in weights.items()}
+    path = save({"epoch": 1, "state_dict": tensors}, tmp_path / "checkpoint.pt")
+    model = name.removesuffix("_paper")
+    got = from_checkpoint(model, path, config, dtype="float64")
+    expected = from_reference({**config, "model": model}, weights, dtype="float64")
+    assert got.module == expected.module
+    jax.tree.map(np.testing.assert_array_equal, got.params, expected.params)
+
+
+def test_the_command_takes_a_state_dict_and_its_hyperparameters(tmp_path):
+    config, weights = reference("leignn")
+    path = save({n: Tensor(w) for n, w in weights.items()}, tmp_path / "checkpoint.pt")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["import", "leignn", str(path), str(tmp_path / "out")]
+    assert cli.main([*arguments, "--config", str(tmp_path / "config.yaml")]) == 0
+    stored = checkpoint.load(tmp_path / "out")
+    expected = from_reference({**config, "model": "leignn"}, weights)
+    jax.tree.map(np.testing.assert_array_equal, stored.params, expected.params)
