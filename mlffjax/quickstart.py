@@ -10,12 +10,15 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from mlffjax import __version__, plots
+from mlffjax.analysis.pairs import RadialDistribution
+from mlffjax.analysis.results import Curves
 from mlffjax.config.base import ConfigError
 from mlffjax.config.files import to_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.config.run import RunSettings
 from mlffjax.data import Frame, read_frames
-from mlffjax.md.observables import bond_lengths, find_bonds, radial_distribution
+from mlffjax.md.bonds import find_bonds
+from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.plots import Picture, Row
 from mlffjax.simulation import Simulation, simulate
 from mlffjax.training.metrics import Metrics
@@ -258,14 +261,14 @@ class _Figures:
         ]
 
     def _bonds(self, moved: Sequence[Frame], reference: Sequence[Frame]) -> Path:
-        bonds = find_bonds(reference[0])
+        bonds = find_bonds(reference[0]).pairs
         numbers = reference[0].numbers
         kinds: dict[str, list[int]] = {}
         for column, (i, j) in enumerate(bonds):
             # Carbon first, then the heavier atom, as chemists write bonds.
             pair = sorted((int(numbers[i]), int(numbers[j])), key=lambda z: (z != 6, -z))
             kinds.setdefault("-".join(chemical_symbols[z] for z in pair), []).append(column)
-        ours, theirs = bond_lengths(moved, bonds), bond_lengths(reference, bonds)
+        ours, theirs = _lengths(moved, bonds), _lengths(reference, bonds)
         path = self.folder / "bond_lengths.png"
         plots.bond_lengths(
             path,
@@ -275,17 +278,37 @@ class _Figures:
         return path
 
     def _distances(self, moved: Sequence[Frame], reference: Sequence[Frame]) -> Path:
-        ours, theirs = (radial_distribution(frames, 4.5, 180) for frames in (moved, reference))
-        shown = ours.r > 0.7  # Angstrom; nothing is closer
+        ours, theirs = _distance_distribution(moved), _distance_distribution(reference)
+        shown = ours.x > 0.7  # Angstrom; nothing is closer
         path = self.folder / "distances.png"
         plots.radial_distribution(
             path,
-            ours.r[shown],
-            ours.density[shown],
-            theirs.density[shown],
-            "probability density (1/Å)",
+            ours.x[shown],
+            ours.values[0][shown],
+            theirs.values[0][shown],
+            ours.y_label,
         )
         return path
+
+
+def _places(frames: Sequence[Frame]) -> np.ndarray:
+    """Positions ``[frames, atoms, 3]``."""
+    return np.stack([frame.positions for frame in frames])
+
+
+def _lengths(frames: Sequence[Frame], bonds: np.ndarray) -> np.ndarray:
+    """Lengths of bonds ``[frames, bonds]`` in Angstrom."""
+    places = _places(frames)
+    return np.linalg.norm(places[:, bonds[:, 1]] - places[:, bonds[:, 0]], axis=-1)
+
+
+def _distance_distribution(frames: Sequence[Frame]) -> Curves:
+    observable = RadialDistribution(frames[0].numbers, frames[0].pbc, 4.5, 180)
+    positions = _places(frames)
+    observable.add(FrameBlock(positions, np.zeros((len(positions), 3, 3))))
+    (result,) = observable.results()
+    assert isinstance(result, Curves)
+    return result
 
 
 def _settled_frames(nvt: Simulation) -> Sequence[Frame]:
