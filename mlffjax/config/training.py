@@ -111,6 +111,31 @@ class ScheduleSettings(Settings):
     minimum: float = Field(default=0.0, ge=0, lt=1)
 
 
+class MDValidationSettings(Settings):
+    """Short dynamics with the current parameters, as a part of validation.
+
+    All frames are replicas of one program. Reported are ``md_stability``, the mean part of the
+    steps that was stable (eq. 28 of SO3krates), and ``md_drift``, the mean size of the drift of
+    the conserved energy in eV per atom and ps, over the replicas that stayed stable.
+
+    Attributes:
+      interval: validations from one to the next; there is always one at the end.
+      frames: of the validation data, to start from; taken evenly.
+      steps: of each simulation.
+      timestep_fs: in fs.
+      temperature: of the initial velocities and of a thermostat in kelvin.
+      ensemble: ``nve``, or ``nose-hoover`` or ``csvr`` at constant temperature; all three have
+        a conserved energy.
+    """
+
+    interval: int = Field(default=1, gt=0)
+    frames: int = Field(default=4, gt=0)
+    steps: int = Field(default=1000, ge=50)
+    timestep_fs: float = Field(default=0.5, gt=0)
+    temperature: float = Field(default=300.0, gt=0)
+    ensemble: Literal["nve", "nose-hoover", "csvr"] = "nve"
+
+
 class TrainingSettings(Settings):
     """How a potential is trained.
 
@@ -128,7 +153,9 @@ class TrainingSettings(Settings):
         validation.
       log_interval: steps from one record of the training errors to the next.
       selection: the validation error whose lowest value is ``best`` and which drives
-        ``plateau``: the loss, or a mean absolute error.
+        ``plateau``: the loss, a mean absolute error, or ``md``: the most stable dynamics, and
+        among equally stable ones the smallest drift, of the validations that have dynamics.
+      md_validation: short dynamics at validations; none if not given.
       data_on_device: whether the whole data set is kept on the device; by default where it
         takes less than a quarter of its memory (of 16 GiB where the memory is unknown).
       progress: show a progress bar.
@@ -148,7 +175,8 @@ class TrainingSettings(Settings):
     validation_interval: int | None = Field(default=None, gt=0)
     checkpoint_interval: int | None = Field(default=None, gt=0)
     log_interval: int = Field(default=50, gt=0)
-    selection: Literal["loss", "energy", "forces", "stress"] = "loss"
+    selection: Literal["loss", "energy", "forces", "stress", "md"] = "loss"
+    md_validation: MDValidationSettings | None = None
     data_on_device: bool | None = None
     progress: bool = True
     tensorboard: bool = True
@@ -157,6 +185,12 @@ class TrainingSettings(Settings):
     def _one_length(self) -> "TrainingSettings":
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("exactly one of 'epochs' and 'steps' is given")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_is_measured(self) -> "TrainingSettings":
+        if self.selection == "md" and self.md_validation is None:
+            raise ValueError("a section 'md_validation' for the selection 'md'")
         return self
 
     def total_steps(self, steps_per_epoch: int) -> int:

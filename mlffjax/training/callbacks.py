@@ -5,9 +5,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
+
+from mlffjax.potential import Potential
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,18 @@ class Record:
     step: int
     epoch: float
     values: Mapping[str, float]
+
+
+class DynamicsCheck(Protocol):
+    """Short dynamics with the potential as it is, at validations.
+
+    Must depend on nothing but its argument, so that a resumed run repeats it. The program
+    should be compiled once, with the parameters as an argument.
+    """
+
+    def __call__(self, potential: Potential) -> Mapping[str, float]:
+        """At least ``md_stability``, from 0 to 1; ``md_drift`` where a simulation was stable."""
+        ...
 
 
 class Callback:
@@ -93,6 +107,10 @@ def summary(values: Mapping[str, float]) -> str:
     ):
         if key in values:
             parts.append(f"{name} {1e3 * values[key]:.4g} {unit}")
+    if "md_stability" in values:
+        parts.append(f"MD {100 * values['md_stability']:.4g} % stable")
+    if "md_drift" in values:
+        parts.append(f"drift {1e3 * values['md_drift']:.3g} meV/atom/ps")
     if "structures_per_second" in values:
         parts.append(f"{values['structures_per_second']:.0f} structures/s")
     return ", ".join(parts)

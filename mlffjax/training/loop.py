@@ -6,6 +6,7 @@ with ``XLA_FLAGS=--xla_gpu_deterministic_ops=true``). Each batch is split over a
 """
 
 import hashlib
+import math
 import os
 import signal
 import threading
@@ -26,6 +27,7 @@ from mlffjax.data.loader import PackedFrames, name_of, pack
 from mlffjax.potential import Potential
 from mlffjax.training.callbacks import (
     Callback,
+    DynamicsCheck,
     JsonLines,
     ProgressBar,
     Record,
@@ -88,6 +90,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     callbacks: Sequence[Callback] = (),
+    dynamics: DynamicsCheck | None = None,
 ) -> TrainingResult:
     """Fit the parameters of a potential to labelled frames.
 
@@ -99,6 +102,8 @@ def train(
       resume: continue the run in ``folder`` bit for bit.
       overwrite: delete the run in ``folder`` first.
       callbacks: told of all records, besides those that the settings ask for.
+      dynamics: runs short dynamics at validations, as ``settings.md_validation`` says; what it
+        gives goes into their records.
 
     Raises:
       ValueError: data or settings that cannot be used, or a folder that holds another run.
@@ -113,7 +118,8 @@ def train(
         )
     potential = potential.astype(settings.dtype)
     _check_labels(train_frames, settings)
-    run = _Run(potential, train_frames, valid_frames, settings)
+    _check_dynamics(dynamics, valid_frames, settings)
+    run = _Run(potential, train_frames, valid_frames, settings, dynamics)
     files = RunFolder(folder, settings, resume=resume, overwrite=overwrite)
     if resume and files.last is not None:
         run.restore(files.last)
@@ -136,8 +142,10 @@ class _Run:
         train_frames: Sequence[Frame],
         valid_frames: Sequence[Frame],
         settings: TrainingSettings,
+        dynamics: DynamicsCheck | None,
     ):
         self.settings, self.potential, self.train_frames = settings, potential, train_frames
+        self.dynamics = dynamics
         mesh = make_mesh(jax.local_devices()[: settings.batch_size])
         baseline = dict(zip(potential.elements, potential.baseline, strict=True))
         data = pack(train_frames, potential.cutoff, baseline, np.dtype(settings.dtype))
@@ -284,21 +292,21 @@ class _Run:
         self._record("train", self._training_values(), callbacks)
         if self.num_validation and (end or self.step % validation == 0):
             metrics = self._validate()
-            self._record("valid", metrics.as_dict(), callbacks)
-            value = self._selection(metrics)
-            self.progress = self.progress.validated(value, self.step, self.settings.schedule)
+            moved = self._dynamics(self.step // validation, end=end)
+            values = {**metrics.as_dict(), **moved}
+            self._record("valid", values, callbacks)
+            self._select(metrics, moved)
         elif not (end or stopping or self.step % saving == 0 or self.step % validation == 0):
             return
         else:
-            metrics = None
-        self._save(files, metrics)
+            values = None
+        self._save(files, values)
 
-    def _save(self, files: RunFolder, metrics: Metrics | None) -> None:
-        values = None if metrics is None else metrics.as_dict()
+    def _save(self, files: RunFolder, values: dict[str, float] | None) -> None:
         kept = {**asdict(self.progress), "data": self.data_hash}
         potential = replace(self.potential, params=self.state.evaluation_params)
         files.save("last", self.step, potential, values, (self.state, kept))
-        if metrics is not None and self.progress.best_step == self.step:
+        if values is not None and self.progress.best_step == self.step:
             files.save("best", self.step, potential, values)
 
     def _complete_best(self, files: RunFolder) -> None:
@@ -323,6 +331,26 @@ class _Run:
             metrics.add(jax.tree.map(lambda x, n=count: x[:n], jax.device_get(sums)))
         self.started = time.perf_counter()
         return metrics.result()
+
+    def _dynamics(self, validation: int, *, end: bool) -> dict[str, float]:
+        """Short dynamics, where this validation has them; depends on the parameters alone."""
+        settings = self.settings.md_validation
+        if settings is None or self.dynamics is None:
+            return {}
+        if not end and validation % settings.interval:
+            return {}
+        values = dict(self.dynamics(replace(self.potential, params=self.state.evaluation_params)))
+        self.started = time.perf_counter()
+        return values
+
+    def _select(self, metrics: Metrics, moved: dict[str, float]) -> None:
+        """Take note if this is the best validation so far."""
+        step, schedule = self.step, self.settings.schedule
+        if self.settings.selection != "md":
+            self.progress = self.progress.validated(self._selection(metrics), step, schedule)
+        elif moved:
+            unstable, drift = 1 - moved["md_stability"], moved.get("md_drift", math.inf)
+            self.progress = self.progress.validated(unstable, step, schedule, drift)
 
     def _selection(self, metrics: Metrics) -> float:
         name = self.settings.selection
@@ -362,6 +390,19 @@ def _check_labels(frames: Sequence[Frame], settings: TrainingSettings) -> None:
                 f"got {name}_weight = {weight} and training data without {name} labels; "
                 f"expected labels; set {name}_weight to 0, or use other data"
             )
+
+
+def _check_dynamics(
+    dynamics: DynamicsCheck | None, valid_frames: Sequence[Frame], settings: TrainingSettings
+) -> None:
+    if settings.md_validation is None:
+        return
+    if dynamics is None or not len(valid_frames):
+        raise ValueError(
+            f"got md_validation with {len(valid_frames)} validation frames and "
+            f"{'no' if dynamics is None else 'a'} function for the dynamics; expected both; add "
+            "validation data, pass dynamics, or leave out md_validation"
+        )
 
 
 def _hash(data: PackedFrames) -> str:

@@ -56,6 +56,7 @@ class Progress:
 
     Attributes:
       best_value: lowest selection error so far, ``None`` before the first validation.
+      best_tie: what decided between equal selection errors; zero where nothing does.
       best_step: step of that validation.
       waited: validations since the selection error or the last reduction improved.
       plateau_factor: current factor on the learning rate.
@@ -65,11 +66,14 @@ class Progress:
     best_step: int = 0
     waited: int = 0
     plateau_factor: float = 1.0
+    best_tie: float = 0.0
 
-    def validated(self, value: float, step: int, schedule: ScheduleSettings) -> "Progress":
-        """The progress after a validation with the selection error ``value``."""
-        if self.best_value is None or value < self.best_value:
-            return replace(self, best_value=value, best_step=step, waited=0)
+    def validated(
+        self, value: float, step: int, schedule: ScheduleSettings, tie: float = 0.0
+    ) -> "Progress":
+        """The progress after a validation with the selection error ``value``; then ``tie``."""
+        if self.best_value is None or (value, tie) < (self.best_value, self.best_tie):
+            return replace(self, best_value=value, best_tie=tie, best_step=step, waited=0)
         if schedule.name != "plateau" or self.waited < schedule.patience:
             return replace(self, waited=self.waited + 1)
         factor = max(self.plateau_factor * schedule.factor, schedule.minimum)
