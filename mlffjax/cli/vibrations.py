@@ -13,6 +13,10 @@ mlffjax vibrations runs/silicon primitive.cif --supercell 3 3 3 --path GXWKGL
 """
 
 
+#: Forces in eV/Angstrom above which a structure is no minimum: ASE's usual threshold.
+LARGE_FORCE = 0.05
+
+
 def add(commands, common: argparse.ArgumentParser) -> None:
     """Add the command to the parser."""
     parser = arguments.command(
@@ -63,6 +67,11 @@ def run(args: argparse.Namespace) -> None:
     constants = force_constants(potential, frame, args.supercell) if args.supercell else None
     result = vibrations(potential, frame, fixed=args.fixed)
     write_vibrations(args.out, result)
+    if result.max_force > LARGE_FORCE:
+        print(
+            f"warning: a force of {result.max_force:.3f} eV/Angstrom: frequencies mean something "
+            "only where forces vanish; relax the structure first"
+        )
     arguments.print_rows(vibration_rows(result))
     if constants is not None:
         bands = write_bands(args.out, constants, special=args.path)

@@ -49,6 +49,8 @@ class Coordinate(Protocol):
 class Dihedral:
     """Dihedral angle of four atoms in degrees, from -180 to 180; IUPAC's sign.
 
+    Not through a periodic cell: the four atoms are taken where they are.
+
     Attributes:
       atoms: indices i, j, k, l.
       group: atoms that turn about the bond j-k, l among them.

@@ -161,8 +161,7 @@ def nudged_elastic_band(
     ends = [replace(_bare(start), positions=first[0]), replace(_bare(start), positions=first[-1])]
     labels = evaluate(potential, ends, 2)
     warnings = _warnings(labels.forces, free, settings)
-    state, calls = _optimise(potential, start, first, labels.energy, free, settings)
-    inner = jax.device_get(state)
+    inner, calls = _optimise(potential, start, first, labels.energy, free, settings)
     baseline = potential.baseline_energy(start.numbers)
     nodes = np.concatenate([first[:1], np.asarray(inner.evaluated, np.float64), first[-1:]])
     energies = np.array(
@@ -234,7 +233,7 @@ def _optimise(
     free: np.ndarray,
     settings: NEBSettings,
 ) -> tuple[BandState, int]:
-    """The band at the end, and the structures evaluated for it."""
+    """The band at the end, on the host, and the structures evaluated for it."""
     dtype = np.dtype(potential.dtype)
     # Around the origin, where single precision has most digits.
     centre = first[0].mean(0)
@@ -262,7 +261,9 @@ def _optimise(
                     "of stable density; check the potential and max_step"
                 )
     calls = int(state.steps) * settings.images + 2
-    return replace(state, evaluated=state.evaluated + jnp.asarray(centre, dtype)), calls
+    host = jax.device_get(state)
+    positions: Any = np.asarray(host.evaluated, np.float64) + centre
+    return replace(host, evaluated=positions), calls
 
 
 def _begin(settings: NEBSettings, positions: Float[Array, "images atoms 3"]) -> BandState:
