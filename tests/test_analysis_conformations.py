@@ -111,9 +111,9 @@ def test_ramachandran_map():
 
 def test_extent_of_a_molecule():
     ends = shape.chain_ends(BUTANE.numbers, bonds_of(BUTANE))
-    extent = shape.Extent(BUTANE.numbers, ends)
+    extent = shape.Extent(BUTANE.numbers, ends, r_max=10.0, num_bins=1000)
     extent.add(frames([BUTANE.positions, 1.1 * BUTANE.positions]))
-    radius, length = extent.results()
+    radius, length, density = extent.results()
     assert isinstance(radius, Scalar)
     assert isinstance(length, Scalar)
     arms = BUTANE.positions - BUTANE.get_center_of_mass()
@@ -122,6 +122,10 @@ def test_extent_of_a_molecule():
     assert radius.value == pytest.approx(1.05 * expected)
     assert radius.error == pytest.approx(0.05 * expected)
     assert length.value == pytest.approx(1.05 * BUTANE.get_distance(*ends))
+    assert isinstance(density, Curves)
+    places = density.x[np.flatnonzero(density.values[0])]
+    assert_allclose(places, [expected, 1.1 * expected], atol=0.006)
+    assert_allclose(density.values.sum(axis=1) * 0.01, 1)
 
 
 def test_one_molecule_or_not():

@@ -23,17 +23,25 @@ MAX_DIHEDRALS = 8
 class Extent(Observable):
     """Radius of gyration (weighted with the masses) and end-to-end distance of one molecule.
 
+    Means, and probability densities per Angstrom up to a distance that no chain reaches.
+
     Args:
       numbers: atomic numbers ``[atoms]``.
       ends: the two atoms of the end-to-end distance, see :func:`chain_ends`.
+      r_max: of the densities in Angstrom.
+      num_bins: of the densities.
     """
 
-    def __init__(self, numbers: HostNumbers, ends: tuple[int, int]) -> None:
+    def __init__(
+        self, numbers: HostNumbers, ends: tuple[int, int], r_max: float, num_bins: int = 200
+    ) -> None:
         self._masses = atomic_masses[numbers]
         self._ends = ends
         symbols = [chemical_symbols[numbers[k]] for k in ends]
-        self._name = f"{symbols[0]}{ends[0]}-{symbols[1]}{ends[1]}"
-        self._average = BlockAverage()
+        pair = f"{symbols[0]}{ends[0]}-{symbols[1]}{ends[1]}"
+        self._names = "radius of gyration", f"end-to-end distance {pair}"
+        self.edges = np.linspace(0, r_max, num_bins + 1)
+        self._average, self._density = BlockAverage(), BlockAverage()
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -41,15 +49,32 @@ class Extent(Observable):
         centre = np.einsum("i,tic->tc", weights, block.positions)
         squares = ((block.positions - centre[:, None]) ** 2).sum(axis=-1)
         first, last = (block.positions[:, k] for k in self._ends)
-        values = np.sqrt(squares @ weights), np.linalg.norm(last - first, axis=-1)
-        self._average.add(np.stack(values, axis=1))
+        lengths = np.sqrt(squares @ weights), np.linalg.norm(last - first, axis=-1)
+        values = np.stack(lengths, axis=1)
+        self._average.add(values)
+        index = (values[..., None] >= self.edges[1:]).sum(axis=-1)
+        bins = len(self.edges) - 1
+        # What is beyond the last bin is in none.
+        self._density.add(np.eye(bins + 1)[index][..., :bins] / self.edges[1])
 
     def results(self) -> list[Result]:
-        """Two numbers."""
+        """Two numbers, and ``extent``."""
         values, errors = self._average.mean(), self._average.error()
         return [
-            Scalar("radius of gyration", float(values[0]), float(errors[0]), "Å"),
-            Scalar(f"end-to-end distance {self._name}", float(values[1]), float(errors[1]), "Å"),
+            *(
+                Scalar(name, float(v), float(e), "Å")
+                for name, v, e in zip(self._names, values, errors, strict=True)
+            ),
+            Curves(
+                name="extent",
+                title="Extent of the molecule",
+                x_label="distance (Å)",
+                y_label="probability density (1/Å)",
+                x=(self.edges[1:] + self.edges[:-1]) / 2,
+                labels=self._names,
+                values=self._density.mean(),
+                errors=self._density.error(),
+            ),
         ]
 
 

@@ -1,5 +1,6 @@
 """All observables of a trajectory in one pass over its file."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ from mlffjax.units import SPEED_OF_LIGHT_CM_PER_FS
 R_MAX = 10.0
 #: Frames of the longest lag, at most: more make no line narrower that is worth it.
 MAX_LAGS = 2000
+#: Largest extent of a molecule in a distribution, and its bins, in Angstrom.
+EXTENT, EXTENT_BIN = 100.0, 0.05
 #: Parts of a trajectory that correlations have for their error.
 PARTS = 10
 
@@ -247,7 +250,10 @@ class _Plan:
         numbers = self.trajectory.numbers
         if len(numbers) < 3 or not is_one_molecule(self.bonds, len(numbers)):
             raise ValueError("got no single molecule of three or more atoms")
-        return [Extent(numbers, chain_ends(numbers, self.bonds))]
+        # All bonds in a row: longer than any chain that stays whole.
+        reach = min(1.5 * float(self.bonds.lengths.sum()), EXTENT)
+        bins = math.ceil(reach / EXTENT_BIN)
+        return [Extent(numbers, chain_ends(numbers, self.bonds), bins * EXTENT_BIN, bins)]
 
     def _dihedrals(self) -> list[Observable]:
         t, s = self.trajectory, self.settings

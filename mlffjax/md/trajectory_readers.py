@@ -22,8 +22,9 @@ from mlffjax.data.frames import Frame
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.types import HostNumbers, HostPbc
 
-#: Bytes of positions read at once.
+#: Bytes of positions read at once, and frames: histograms of each frame must fit into memory too.
 BLOCK_BYTES = 8_000_000
+BLOCK_FRAMES = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +89,9 @@ class Trajectory(Sequence[Frame], ABC):
     def blocks(
         self, start: int = 0, stop: int | None = None, step: int = 1, size: int | None = None
     ) -> Iterator[FrameBlock]:
-        """Frames in blocks of ``size``, in order; as many as fit into 8 MB if not given."""
+        """Frames in blocks of ``size``, in order; 2048 if not given, of 8 MB at most."""
         stop = len(self) if stop is None else min(stop, len(self))
-        size = size or max(1, BLOCK_BYTES // (24 * len(self.numbers)))
+        size = size or max(1, min(BLOCK_FRAMES, BLOCK_BYTES // (24 * len(self.numbers))))
         for first in range(start, stop, size * step):
             yield self.read(first, min(first + size * step, stop), step)
 
