@@ -1,0 +1,134 @@
+"""Tables and figures of measurements."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+Result = Mapping[str, Any]
+
+
+def line(result: Result) -> str:
+    """One line of a result, for the terminal."""
+    first, median, third = result["ms"]
+    text = (
+        f"{result['allocator']:<8}{result['row']:<22}{result['code']:<12}{result['model']:<14}"
+        f"{median:>10.2f} ms [{first:.2f}, {third:.2f}]  cpu {result['cpu_ms']:.1f} ms"
+        f"  first call {result['first_call_s']:.1f} s"
+    )
+    if result.get("compile_s") is not None:
+        text += f"  compile {result['compile_s']:.1f} s  buffers {result['temp_mb']:.0f} MB"
+    if result["task"] == "md":
+        text += f"  {result['steps_per_s']:.1f} steps/s"
+    return text
+
+
+def table(results: Sequence[Result]) -> str:
+    """A table in markdown: a row for each task, system and model, a column for each code.
+
+    The last column is the time of the fastest other code over ours, where both have the model.
+    """
+    codes = list(dict.fromkeys(r["code"] for r in results))
+    lines = []
+    for allocator in dict.fromkeys(r["allocator"] for r in results):
+        lines += [
+            f"Allocator: {allocator}. Median ms of a call (dynamics: of a step) [quartiles].",
+            "",
+            f"| task | atoms | edges | model | {' | '.join(codes)} | others / ours |",
+            "|---" * (len(codes) + 5) + "|",
+        ]
+        chosen = [r for r in results if r["allocator"] == allocator]
+        for key in dict.fromkeys((r["row"], r["model"]) for r in chosen):
+            group = {r["code"]: r for r in chosen if (r["row"], r["model"]) == key}
+            some = next(iter(group.values()))
+            edges = next((r["edges"] for r in group.values() if r.get("edges")), "")
+            cells = [_cell(group.get(code)) for code in codes]
+            lines.append(
+                f"| {key[0]} | {some['atoms']} | {edges} | {key[1]} | {' | '.join(cells)} | "
+                f"{_ratio(group)} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(result: Result | None) -> str:
+    if result is None:
+        return ""
+    first, median, third = result["ms"]
+    text = f"{median:.4g} [{first:.4g}, {third:.4g}]"
+    return f"{text}; {result['steps_per_s']:.4g} steps/s" if result["task"] == "md" else text
+
+
+def _ratio(group: Mapping[str, Result]) -> str:
+    others = [r["ms"][1] for code, r in group.items() if code != "mlffjax"]
+    if not others or "mlffjax" not in group:
+        return ""
+    return f"{min(others) / group['mlffjax']['ms'][1]:.2f}"
+
+
+def figure(results: Sequence[Result], path: Path) -> None:
+    """Time against atoms for each code and model, one panel a task and allocator."""
+    panels = list(dict.fromkeys((r["task"], r["allocator"]) for r in results))
+    columns = len(list(dict.fromkeys(r["task"] for r in results)))
+    rows = -(-len(panels) // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(4.6 * columns, 3.8 * rows), squeeze=False, layout="constrained"
+    )
+    models = list(dict.fromkeys(r["model"] for r in results))
+    codes = list(dict.fromkeys(r["code"] for r in results))
+    panels.sort(key=lambda p: p[1])
+    for axis, (task, allocator) in zip(axes.flat, panels, strict=False):
+        for model in models:
+            for code in codes:
+                points = sorted(
+                    (r["atoms"], r["ms"])
+                    for r in results
+                    if (r["task"], r["allocator"], r["model"], r["code"])
+                    == (task, allocator, model, code)
+                )
+                if points:
+                    _curve(axis, points, f"{code}: {model}", models.index(model), codes.index(code))
+        axis.set(xscale="log", yscale="log", xlabel="atoms", ylabel="ms")
+        axis.set_title(f"{task}, {allocator} allocator", fontsize=10)
+    axes.flat[0].legend(fontsize=6)
+    fig.savefig(path, dpi=150)
+    plt.close(fig)
+
+
+def _curve(
+    axis: Any, points: Sequence[tuple[int, Sequence[float]]], label: str, model: int, code: int
+) -> None:
+    atoms, times = np.array([p[0] for p in points]), np.array([p[1] for p in points])
+    axis.errorbar(
+        atoms,
+        times[:, 1],
+        yerr=np.abs(times[:, [0, 2]] - times[:, [1]]).T,
+        label=label,
+        color=f"C{model % 10}",
+        marker="osv^D"[code % 5],
+        linestyle=("-", "--", ":", "-.", (0, (1, 3)))[code % 5],
+        markersize=4,
+        linewidth=1.2,
+    )
+
+
+def exponents(results: Sequence[Result], smallest: int = 400) -> list[str]:
+    """Growth of our time of energy and forces with the atoms of one kind of system."""
+    lines = []
+    chosen = [r for r in results if r["task"] == "forces" and r["code"] == "mlffjax"]
+    kinds = {(r["row"].rstrip("0123456789"), r["model"], r["allocator"]) for r in chosen}
+    for kind, model, allocator in sorted(kinds):
+        points = [
+            (r["atoms"], r["ms"][1])
+            for r in chosen
+            if (r["row"].rstrip("0123456789"), r["model"], r["allocator"])
+            == (kind, model, allocator)
+            and r["atoms"] >= smallest
+        ]
+        if len(points) > 1:
+            slope = np.polyfit(*np.log(np.array(points)).T, 1)[0]
+            span = f"{min(points)[0]} to {max(points)[0]} atoms"
+            lines.append(f"{kind} {model} ({allocator}): time ~ atoms^{slope:.2f}, {span}")
+    return lines

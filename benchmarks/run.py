@@ -1,0 +1,239 @@
+"""Time mlffjax and, side by side in the same run, other codes.
+
+    python benchmarks/run.py essential
+    python benchmarks/run.py size --models so3krates mace --allocators default
+    python benchmarks/run.py essential --peers mace-torch=ENV/bin/python mlip=ENV2/bin/python \
+        --structure bpa27=3bpa.xyz water192=water.xyz
+
+Every code is a process of its own; processes take turns, one call each, so that a change of the
+machine's speed meets all of them. Random weights, float32. Prints a table; writes JSON, a table in
+markdown and a figure into ``--out``.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import report
+import structures
+from cases import MODELS, SUITES, Row
+from pool import ALLOCATORS, Code, Worker, WorkerError, take_turns
+
+#: Script of each peer and the models it has.
+PEERS = {
+    "mace-torch": ("mace_torch.py", ("mace",)),
+    "mlip": ("mlip_jax.py", ("mace", "nequip", "nequip-even")),
+    "nequip": ("nequip_torch.py", ("nequip", "nequip-even")),
+}
+
+
+def pairs(values: Sequence[str]) -> dict[str, str]:
+    """``["a=b"]`` as ``{"a": "b"}``.
+
+    Raises:
+      ValueError: no equals sign.
+    """
+    for value in values:
+        if "=" not in value:
+            raise ValueError(f"got {value!r}; expected NAME=VALUE")
+    return dict(value.split("=", 1) for value in values)
+
+
+def chosen_rows(args: argparse.Namespace) -> Iterator[Row]:
+    """Rows of the suites that the options leave."""
+    for row in itertools.chain(*(SUITES[name] for name in args.suites)):
+        models = tuple(m for m in row.models if args.models is None or m in args.models)
+        wanted = args.systems is None or row.system in args.systems
+        if models and wanted and (args.tasks is None or row.task in args.tasks):
+            yield Row(row.task, row.system, models, row.batch, row.steps, row.note)
+
+
+def measure(
+    row: Row, system: structures.System, workers: Sequence[Worker], args: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Results of one row; a code that cannot do it is reported and left out."""
+    frames = system.as_json(row.batch)
+    frames = [frames[k % len(frames)] for k in range(row.batch)]
+    contestants, prepared = [], []
+    for worker, model in itertools.product(workers, row.models):
+        has = worker.code.name == "mlffjax" or model in PEERS[worker.code.name][1]
+        if not has or row.task not in worker.tasks:
+            continue
+        settings = dict(MODELS[model])
+        case = {
+            "task": row.task,
+            "model": settings.pop("architecture"),
+            "settings": settings,
+            "elements": args.elements,
+            "structures": frames,
+            "steps": row.steps,
+        }
+        name = f"{row.name} {model}"
+        try:
+            facts = worker.ask("prepare", name, case)
+        except WorkerError as error:
+            print(f"  {error}", file=sys.stderr, flush=True)
+            continue
+        contestants.append((worker, name))
+        prepared.append((worker, model, facts))
+    answers = take_turns(contestants, args.repeats, args.seconds)
+    results = []
+    for k, (worker, model, facts) in enumerate(prepared):
+        worker.ask("drop", contestants[k][1])
+        if answers.get(k):
+            results.append(_result(row, system, worker, model, facts, answers[k]))
+            print(report.line(results[-1]), flush=True)
+    return results
+
+
+def _result(
+    row: Row,
+    system: structures.System,
+    worker: Worker,
+    model: str,
+    facts: dict[str, Any],
+    answers: list[dict[str, Any]],
+) -> dict[str, Any]:
+    times = np.percentile([a["ms"] for a in answers], [25, 50, 75]).tolist()
+    result = {
+        "row": row.name,
+        "task": row.task,
+        "system": system.name,
+        "origin": system.origin,
+        "note": row.note,
+        "atoms": row.batch * len(system.frames[0]),
+        "model": model,
+        "code": worker.code.name,
+        "allocator": worker.allocator,
+        "repeats": len(answers),
+        "ms": times,
+        "cpu_ms": float(np.median([a["cpu_ms"] for a in answers])),
+        **facts,
+        "peak_memory_mb": max(a["peak_memory_mb"] for a in answers),
+    }
+    if row.task == "md":
+        result["steps_per_s"] = 1e3 / times[1]
+        result["ns_per_day"] = 0.5e-6 * 86400 * 1e3 / times[1]  # at 0.5 fs a step
+        result["us_per_step_and_atom"] = 1e3 * times[1] / result["atoms"]
+    if facts.get("gflop") and "peak_gflops" in worker.versions:
+        rate = facts["gflop"] / (1e-3 * times[1])
+        result["fraction_of_peak"] = rate / float(worker.versions["peak_gflops"])
+    return result
+
+
+def conditions(args: argparse.Namespace) -> dict[str, Any]:
+    """What a reader must know of the run."""
+    root = Path(__file__).parent.parent
+    git = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "command": " ".join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit,
+        "machine": _processor(),
+        "threads": args.threads,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    name = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "")
+    return f"{name or platform.machine()}, {os.cpu_count()} cores"
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suites", nargs="+", choices=sorted(SUITES), help="what to time")
+    parser.add_argument("--systems", nargs="+", help="only these")
+    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), help="only these")
+    parser.add_argument("--tasks", nargs="+", choices=["forces", "training", "md"])
+    parser.add_argument(
+        "--peers", nargs="+", default=[], metavar="NAME=PYTHON",
+        help=f"other codes and their interpreters: {', '.join(PEERS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--structure", nargs="+", default=[], metavar="NAME=FILE",
+        help="a file in place of a system made here; its first five frames are used",
+    )  # fmt: skip
+    parser.add_argument("--allocators", nargs="+", choices=ALLOCATORS, default=list(ALLOCATORS))
+    parser.add_argument("--repeats", type=int, default=15, help="most rounds of a row")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="no new round after so long, from the fifth on"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="folder for JSON, table and figure")
+    args = parser.parse_args()
+    try:
+        args.peers, args.structure = pairs(args.peers), pairs(args.structure)
+        args.files = {name: Path(file) for name, file in args.structure.items()}
+        unknown = set(args.peers) - set(PEERS)
+        if unknown:
+            raise ValueError(f"got the peers {sorted(unknown)}; expected some of {sorted(PEERS)}")
+    except ValueError as error:
+        parser.error(str(error))
+    return args
+
+
+def main() -> None:
+    args = parse()
+    rows = list(chosen_rows(args))
+    systems = {row.system: structures.make(row.system, args.files) for row in rows}
+    args.elements = structures.elements(list(systems.values()))
+    codes = [Code("mlffjax", "ours.py")]
+    codes += [Code(name, PEERS[name][0], python) for name, python in args.peers.items()]
+    found: dict[str, Any] = {**conditions(args), "versions": {}, "rows": []}
+    for allocator in args.allocators:
+        workers = []
+        for code in codes:
+            try:
+                workers.append(Worker.start(code, allocator, args.threads))
+                found["versions"][code.name] = workers[-1].versions
+            except WorkerError as error:
+                print(f"  {error}", file=sys.stderr, flush=True)
+        try:
+            for row in rows:
+                found["rows"] += measure(row, systems[row.system], workers, args)
+                if args.out:
+                    write(args, found)
+        finally:
+            for worker in workers:
+                worker.stop()
+    print(report.table(found["rows"]))
+    print("\n".join(report.exponents(found["rows"])))
+
+
+def write(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Write what there is; after every row, so that a run cut short keeps its beginning."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    name = "_".join(args.suites)
+    (args.out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    lines = [
+        f"`{found['command']}`",
+        "",
+        f"{found['machine']}, {found['threads']} threads, commit {found['commit']}, "
+        f"{found['date']}; load before the run {found['load_before']:.1f}.",
+        "",
+        report.table(found["rows"]),
+        *report.exponents(found["rows"]),
+    ]
+    (args.out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    report.figure(found["rows"], args.out / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()

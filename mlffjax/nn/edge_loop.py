@@ -1,0 +1,267 @@
+"""Sums over the neighbours of every atom, edge by edge in blocks, to any order of derivative.
+
+A message needs many numbers of an edge for a short time. Here a block of edges is gathered,
+computed and summed at once, and computed again in the reverse pass, so that no array of all edges
+times channels exists. The derivative of such a loop is a loop of the same kind: what was gathered
+is summed and what was summed is gathered. Each block therefore adds to the sums in place, and
+the time stays linear in the atoms, where the derivative of a plain ``jax.lax.scan`` adds an array
+of all atoms for every block.
+
+The loop is a primitive of its own, because it is to be differentiated in forward and in reverse
+mode and in any order, which ``jax.custom_vjp`` and ``jax.custom_jvp`` do not allow.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, Int
+
+
+class EdgeTerms(NamedTuple):
+    """Arrays that belong to the two ends of an edge, to the edge, and to no edge; pytrees.
+
+    As inputs of a loop: gathered by sender and by receiver ``[atoms, ...]``, given for each
+    edge ``[edges, ...]``, and the same for all edges. As outputs: summed at the senders and at
+    the receivers, returned for each edge, and summed over all edges. Empty where there is none.
+    The pytrees are tuples: they also hold parts, and whole arrays where rows were.
+    """
+
+    senders: Any = ()
+    receivers: Any = ()
+    edges: Any = ()
+    shared: Any = ()
+
+
+EdgeFunction = Callable[[EdgeTerms], EdgeTerms]
+
+
+class _Loop(NamedTuple):
+    """What is static in a loop.
+
+    Attributes:
+      function: of a block.
+      tree: structure of the inputs.
+      num_atoms: length of the sums at senders and receivers.
+      size: largest number of edges of a block.
+    """
+
+    function: EdgeFunction
+    tree: Any
+    num_atoms: int
+    size: int
+
+
+def edge_loop(
+    function: EdgeFunction,
+    senders: Int[Array, "edges"],
+    receivers: Int[Array, "edges"],
+    inputs: EdgeTerms,
+    num_atoms: int,
+    size: int,
+) -> EdgeTerms:
+    """Apply ``function`` to blocks of edges and sum what it returns.
+
+    Args:
+      function: from the rows of a block (``inputs`` gathered: ``[rows, ...]``, ``shared`` as it
+        is) to the rows of the result; its ``shared`` output is already summed over the rows.
+        Pure, differentiable, without arrays of its own. Rows whose ``edges`` input is zero, with
+        which the last block is filled, must contribute zero to every sum.
+      senders: neighbour of each edge.
+      receivers: centre of each edge, ascending.
+      inputs: arrays of floating-point numbers.
+      num_atoms: length of the sums at senders and receivers.
+      size: largest number of edges of a block. Where one block holds all edges, what it computes
+        is kept for the reverse pass instead of being computed again.
+
+    Returns:
+      ``[num_atoms, ...]`` at senders and receivers, ``[edges, ...]``, and sums over all edges.
+    """
+    loop = _Loop(function, jax.tree.structure(inputs), num_atoms, size)
+    if senders.shape[0] <= size:
+        # Small enough to be kept: JAX's own derivative, which computes nothing twice.
+        return _run(loop, senders, receivers, *jax.tree.leaves(inputs))
+    return _bind(loop, (senders, receivers), jax.tree.leaves(inputs))
+
+
+def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> EdgeTerms:
+    shapes = jax.eval_shape(partial(_run, loop), *indices, *leaves)
+    results = _edge_loop.bind(*indices, *leaves, loop=loop)
+    return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+
+def _run(loop: _Loop, senders: Array, receivers: Array, *leaves: Array) -> EdgeTerms:
+    inputs: EdgeTerms = jax.tree.unflatten(loop.tree, leaves)
+    num_atoms, count = loop.num_atoms, senders.shape[0]
+    blocks = max(1, -(-count // loop.size))
+    rows = -(-count // blocks)
+
+    def split(x: Array) -> Array:
+        x = jnp.pad(x, [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(blocks, rows, *x.shape[1:])
+
+    def block(senders: Array, receivers: Array, edges: Any) -> EdgeTerms:
+        take = lambda where: lambda x: x.at[where].get(mode="promise_in_bounds")  # noqa: E731
+        return loop.function(
+            EdgeTerms(
+                jax.tree.map(take(senders), inputs.senders),
+                jax.tree.map(take(receivers), inputs.receivers),
+                edges,
+                inputs.shared,
+            )
+        )
+
+    def add(totals: EdgeTerms, block_of: Any) -> tuple[EdgeTerms, Any]:
+        senders, receivers, edges = block_of
+        rows = block(senders, receivers, edges)
+        return EdgeTerms(
+            jax.tree.map(partial(_added, senders, False), totals.senders, rows.senders),
+            jax.tree.map(partial(_added, receivers, True), totals.receivers, rows.receivers),
+            (),
+            jax.tree.map(jnp.add, totals.shared, rows.shared),
+        ), rows.edges
+
+    # Padding goes to the last atom, so that receivers stay ascending.
+    padding = jnp.full(blocks * rows - count, num_atoms - 1, senders.dtype)
+    places = [jnp.concatenate([x, padding]).reshape(blocks, rows) for x in (senders, receivers)]
+    blocks_of = (*places, jax.tree.map(split, inputs.edges))
+    first = jax.tree.map(lambda x: x[0], blocks_of)
+    shapes = jax.eval_shape(block, *first)
+    at_atoms = lambda x: jnp.zeros((num_atoms, *x.shape[1:]), x.dtype)  # noqa: E731
+    start = EdgeTerms(
+        jax.tree.map(at_atoms, shapes.senders),
+        jax.tree.map(at_atoms, shapes.receivers),
+        (),
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.shared),
+    )
+    if blocks == 1:
+        sums, edges = add(start, first)
+        return sums._replace(edges=edges)
+    sums, edges = jax.lax.scan(add, start, blocks_of)
+    return sums._replace(edges=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], edges))
+
+
+def _added(where: Array, ascending: bool, total: Array, values: Array) -> Array:
+    return total.at[where].add(values, indices_are_sorted=ascending, mode="promise_in_bounds")
+
+
+def evaluate(*arguments: Array, loop: _Loop) -> list[Array]:
+    """What the primitive ``edge_loop`` computes, written in JAX's own primitives.
+
+    Args:
+      arguments: senders, receivers and the leaves of the inputs.
+      loop: the parameter of the primitive.
+    """
+    return jax.tree.leaves(_run(loop, *arguments))
+
+
+def _with(inputs: EdgeTerms, more: EdgeTerms) -> EdgeTerms:
+    """Both as the inputs of one loop."""
+    return EdgeTerms(*zip(inputs, more, strict=True))
+
+
+def _parts(terms: EdgeTerms) -> tuple[EdgeTerms, EdgeTerms]:
+    return EdgeTerms(*(x[0] for x in terms)), EdgeTerms(*(x[1] for x in terms))
+
+
+def _chosen(tree: Any, leaves: Sequence[Any], chosen: Sequence[bool]) -> EdgeTerms:
+    """The chosen leaves in their places, nothing in the others."""
+    return jax.tree.unflatten(tree, [x if c else () for c, x in zip(chosen, leaves, strict=True)])
+
+
+def _merged(chosen: Sequence[bool], yes: Sequence[Any], no: Sequence[Any]) -> list[Any]:
+    """Leaves taken in turn from ``yes`` and ``no``."""
+    one, two = iter(yes), iter(no)
+    return [next(one) if c else next(two) for c in chosen]
+
+
+def _jvp(
+    primals: Sequence[Array], tangents: Sequence[Any], *, loop: _Loop
+) -> tuple[list[Array], list[Array]]:
+    indices, leaves = primals[:2], primals[2:]
+    moving = [not isinstance(t, ad.Zero) for t in tangents[2:]]
+    results = _edge_loop.bind(*primals, loop=loop)
+    if not any(moving):
+        return results, [ad.Zero.from_primal_value(x) for x in results]
+
+    def tangent(terms: EdgeTerms) -> EdgeTerms:
+        rows, change = (jax.tree.leaves(x) for x in _parts(terms))
+        fixed = [x for m, x in zip(moving, rows, strict=True) if not m]
+
+        def of(moved: list[Array]) -> EdgeTerms:
+            return loop.function(jax.tree.unflatten(loop.tree, _merged(moving, moved, fixed)))
+
+        moved = [x for m, x in zip(moving, rows, strict=True) if m]
+        return jax.jvp(of, (moved,), (change,))[1]
+
+    inputs = _with(jax.tree.unflatten(loop.tree, leaves), _chosen(loop.tree, tangents[2:], moving))
+    changed = loop._replace(function=tangent, tree=jax.tree.structure(inputs))
+    return results, jax.tree.leaves(_bind(changed, indices, jax.tree.leaves(inputs)))
+
+
+def _transpose(cotangents: Sequence[Any], *arguments: Any, loop: _Loop) -> list[Any]:
+    indices, leaves = arguments[:2], arguments[2:]
+    linear = [ad.is_undefined_primal(x) for x in leaves]
+    known = [x for m, x in zip(linear, leaves, strict=True) if not m]
+    moving = [
+        jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
+        for m, x in zip(linear, leaves, strict=True)
+        if m
+    ]
+    first_shared = len(leaves) - len(jax.tree.leaves(jax.tree.unflatten(loop.tree, leaves).shared))
+    shared = [k >= first_shared for k, m in enumerate(linear) if m]
+    shapes = jax.eval_shape(partial(_run, loop), *indices, *_merged(linear, moving, known))
+    arrived = jax.tree.unflatten(
+        jax.tree.structure(shapes), [ad.instantiate_zeros(ct) for ct in cotangents]
+    )
+
+    def reverse(terms: EdgeTerms) -> EdgeTerms:
+        rows, ct = _parts(terms)
+        given = jax.tree.leaves(rows)
+        length = jax.tree.leaves(terms[:3])[0].shape[0]
+        # A linear function has the same derivative everywhere: also at zero.
+        blank = [
+            jnp.zeros(x.shape if whole else (length, *x.shape[1:]), x.dtype)
+            for x, whole in zip(moving, shared, strict=True)
+        ]
+
+        def of(moved: list[Array]) -> EdgeTerms:
+            return loop.function(jax.tree.unflatten(loop.tree, _merged(linear, moved, given)))
+
+        (gradient,) = jax.vjp(of, blank)[1](ct)
+        return jax.tree.unflatten(loop.tree, _merged(linear, gradient, [()] * len(given)))
+
+    rest = _chosen(loop.tree, leaves, [not m for m in linear])
+    inputs = _with(rest, arrived)
+    reversed_loop = loop._replace(function=reverse, tree=jax.tree.structure(inputs))
+    result = jax.tree.leaves(_bind(reversed_loop, indices, jax.tree.leaves(inputs)))
+    return [None, None, *_merged(linear, result, [None] * len(known))]
+
+
+def _batch(
+    arguments: Sequence[Array], axes: Sequence[Any], *, loop: _Loop
+) -> tuple[list[Array], list[int]]:
+    results = jax.vmap(partial(evaluate, loop=loop), in_axes=tuple(axes))(*arguments)
+    return results, [0] * len(results)
+
+
+def _abstract(*arguments: Any, loop: _Loop) -> list[Any]:
+    return [
+        ShapedArray(x.shape, x.dtype)
+        for x in jax.eval_shape(partial(evaluate, loop=loop), *arguments)
+    ]
+
+
+_edge_loop = Primitive("edge_loop")
+_edge_loop.multiple_results = True
+_edge_loop.def_impl(jax.jit(evaluate, static_argnames="loop"))
+_edge_loop.def_abstract_eval(_abstract)
+mlir.register_lowering(_edge_loop, mlir.lower_fun(evaluate, multiple_results=True))
+ad.primitive_jvps[_edge_loop] = _jvp
+ad.primitive_transposes[_edge_loop] = _transpose
+batching.primitive_batchers[_edge_loop] = _batch
