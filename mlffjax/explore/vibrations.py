@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import atomic_masses
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mlffjax.data.frames import Frame
 from mlffjax.graph import AtomGraph, GraphSize, bucket, pad
@@ -117,7 +117,7 @@ def vibrations(
 
 
 def hessian(
-    potential: Potential, frame: Frame, free: np.ndarray, *, block: int = BLOCK
+    potential: Potential, frame: Frame, free: Int[np.ndarray, "free"], *, block: int = BLOCK
 ) -> tuple[Float[np.ndarray, "dof dof"], HostVectors]:
     """Second derivatives of the energy by the positions of the free atoms, and the forces.
 
@@ -267,7 +267,7 @@ def wave_number_text(frequency: float) -> str:
     return f"{-frequency:.1f}i" if frequency < 0 else f"{frequency:.1f}"
 
 
-def free_atoms(count: int, fixed: Sequence[int]) -> np.ndarray:
+def free_atoms(count: int, fixed: Sequence[int]) -> Int[np.ndarray, "free"]:
     """Indices of the atoms that are not fixed, ascending.
 
     Raises:
