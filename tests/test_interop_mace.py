@@ -106,6 +106,7 @@ def change(model: TorchObject, place: str, **attributes) -> None:
         ("radial_embedding.distance_transform", {"kind": "mace.modules.radial.SoftTransform"},
          "SoftTransform; expected AgnesiTransform"),
         ("readouts.1.non_linearity.acts.0", {"cst": 1.0}, "normalisation 1.0 of SiLU"),
+        ("", {"radial_embedding": None}, "other parts than mace-torch"),
         ("spherical_harmonics", {"normalization": "norm"}, "norm norm; expected component"),
     ],
 )  # fmt: skip

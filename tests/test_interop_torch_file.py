@@ -90,6 +90,15 @@ def test_classes_of_torch_are_data(tmp_path):
     assert (got.arguments, got.get("k")) == (("x",), 5)
 
 
+def test_numpy_numbers_are_numbers_and_arrays_are_data(tmp_path):
+    content = {"a": np.float64(2.5), "b": np.int32(-3), "c": np.arange(3)}
+    got = read_torch_file(save(content, tmp_path / "model.pt"))
+    assert (got["a"], got["b"]) == (2.5, -3)
+    assert isinstance(got["c"], TorchObject)
+    with pytest.raises(ValueError, match="'O8'; expected numbers"):
+        read_torch_file(save({"a": np.array([None])}, tmp_path / "model.pt"))
+
+
 @pytest.mark.parametrize(
     "options", [{"size": (4,)}, {"size": (2,), "stride": (3,)}, {"size": (-1,)}]
 )

@@ -60,8 +60,18 @@ def hyperparameters(model: TorchObject) -> dict[str, Any]:
       model: of the class MACE or ScaleShiftMACE.
 
     Raises:
-      ValueError: a layer or a switch that is not read.
+      ValueError: a layer or a switch that is not read, or a part that is missing.
     """
+    try:
+        return _hyperparameters(model)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"got a model of the class {model.name} with other parts than mace-torch 0.3 gives "
+            f"it ({type(error).__name__}: {error}); expected the model as it was trained"
+        ) from error
+
+
+def _hyperparameters(model: TorchObject) -> dict[str, Any]:
     for switch, expected in SWITCHES.items():
         _expect(f"{switch} =", model.get(switch, expected), [expected])
     heads = list(model.get("heads", ["Default"]))

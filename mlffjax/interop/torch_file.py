@@ -19,7 +19,16 @@ from jaxtyping import Shaped
 
 #: Packages whose classes and functions are replaced by :class:`TorchObject`. ``__torch__`` is
 #: the name space of compiled modules (TorchScript).
-INERT_PACKAGES = ("__torch__", "argparse", "e3nn", "mace", "opt_einsum_fx", "pathlib", "torch")
+INERT_PACKAGES = (
+    "__torch__",
+    "argparse",
+    "e3nn",
+    "mace",
+    "numpy",
+    "opt_einsum_fx",
+    "pathlib",
+    "torch",
+)
 
 #: dtypes of stored arrays by the name of torch's storage class. ``bfloat16`` is widened.
 STORAGES: Mapping[str, str] = {
