@@ -43,10 +43,18 @@ def start() -> ase.Atoms:
     return ase.Atoms("Ar7", 1.12 * corners[:7] + noise)
 
 
-def search(folder: Path, settings: HoppingSettings = SETTINGS, *, resume: bool = False):
+def search(
+    folder: Path,
+    settings: HoppingSettings = SETTINGS,
+    *,
+    resume: bool = False,
+    number: int = 18,
+) -> HopResult:
     """The search of all tests, in eV = epsilon and Angstrom = sigma."""
-    potential = lennard_jones(depth=1.0, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
-    return hop(potential, start(), settings, folder=folder, resume=resume)
+    potential = lennard_jones(number, depth=1.0, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
+    atoms = start()
+    atoms.numbers[:] = number
+    return hop(potential, atoms, settings, folder=folder, resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -201,17 +209,23 @@ def test_more_steps_and_other_settings(undisturbed, tmp_path: Path) -> None:
 
 
 def test_what_is_no_minimum_is_rejected(tmp_path: Path) -> None:
-    # Twelve epsilon of kinetic energy an atom, and too few steps to relax in some cases.
-    relax = RelaxSettings(fmax=1e-3, steps=1000)
-    hot = SETTINGS.model_copy(
-        update={"temperature": 3e5, "steps": 12, "timestep_fs": 0.5, "relax": relax}
-    )
+    # Twelve epsilon of kinetic energy an atom.
+    hot = SETTINGS.model_copy(update={"temperature": 1e5, "steps": 12})
     result = search(tmp_path / "hot", hot)
-    rejected = [e for e in result.escapes if e.status in ("dissociated", "unfinished", "failed")]
-    assert rejected
+    rejected = [e for e in result.escapes if e.target is None]
     assert "dissociated" in {e.status for e in rejected}
-    assert all(e.target is None and not e.accepted for e in rejected)
+    assert {e.status for e in rejected} <= {"dissociated", "unfinished", "failed"}
+    assert not any(e.accepted for e in rejected)
     assert all(widest_gap(m.positions) < 1.7 for m in result.minima)
+
+
+def test_other_bonds_are_rejected(tmp_path: Path) -> None:
+    # Atoms bonded within 1.5 sigma: each of the four minima has bonds of its own.
+    settings = SETTINGS.model_copy(update={"keep_bonds": True, "steps": 24})
+    result = search(tmp_path / "bonds", settings, number=10)
+    assert len(result.minima) == 1
+    assert {e.status for e in result.escapes} == {"same", "rebonded"}
+    assert all(e.target is None for e in result.escapes if e.status == "rebonded")
 
 
 def test_softened_velocities_search_too(tmp_path: Path) -> None:

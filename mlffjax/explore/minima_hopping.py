@@ -382,9 +382,14 @@ class _Search:
 
 
 def _static(settings: HoppingSettings) -> HoppingSettings:
-    """The settings without what the compiled program does not depend on."""
-    fields = {"steps": 1, "seed": 0, "save_interval": 1, "chunk_steps": 1}
-    return settings.model_copy(update=fields)
+    """Of the settings those that the compiled program depends on."""
+    return HoppingSettings(
+        timestep_fs=settings.timestep_fs,
+        mdmin=settings.mdmin,
+        md_steps=settings.md_steps,
+        soften_steps=settings.soften_steps,
+        relax=settings.relax,
+    )
 
 
 def _centred(positions: np.ndarray, dtype: np.dtype) -> HostVectors:
