@@ -4,6 +4,7 @@ import os
 import pickle
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,18 @@ def test_classes_of_torch_are_data(tmp_path):
     assert isinstance(got, TorchObject)
     assert got.kind == "torch.hub.load"
     assert (got.arguments, got.get("k")) == (("x",), 5)
+
+
+@pytest.mark.parametrize("name", [b"collections\nCounter", b"torch._utils\n_rebuild_tensor_v2"])
+def test_a_file_cannot_change_what_it_names(name, tmp_path):
+    path, kept = tmp_path / "model.pt", Counter.update
+    # As if the state of an object: the attribute "update" becomes 1.
+    program = b"\x80\x02c" + name + b"\nN}X\x06\x00\x00\x00updateK\x01s\x86b."
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    with pytest.raises(ValueError, match="changes a function"):
+        read_torch_file(path)
+    assert Counter.update is kept
 
 
 def test_numpy_numbers_are_numbers_and_arrays_are_data(tmp_path):

@@ -300,24 +300,42 @@ def _scalar(dtype: _NumpyDtype, content: bytes) -> float | int | bool:
     return np.frombuffer(content, np.dtype(dtype.code))[0].item()
 
 
+class _Function:
+    """A function or class that a pickle can call, and can neither look into nor change."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("got a pickle that changes a function; expected only data; leave the file")
+
+
 #: What the names of a pickle stand for, where not for an inert object.
-KNOWN: Mapping[str, Callable[..., Any]] = {
-    "_codecs.encode": _encode,
-    "builtins.complex": complex,
-    "builtins.frozenset": frozenset,
-    "builtins.list": list,
-    "builtins.dict": dict,
-    "builtins.set": set,
-    "builtins.slice": slice,
-    "collections.Counter": Counter,
-    "collections.OrderedDict": OrderedDict,
-    "collections.defaultdict": defaultdict,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.dtype": _NumpyDtype,
-    "torch.Size": lambda sizes: tuple(sizes),
-    "torch.jit._pickle.restore_type_tag": lambda value, _: value,
-    "torch._utils._rebuild_parameter": lambda data, *_: data,
-    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._tensor._rebuild_from_type_v2": lambda rebuild, _, arguments, *__: rebuild(*arguments),
+KNOWN: Mapping[str, _Function] = {
+    name: _Function(call)
+    for name, call in {
+        "_codecs.encode": _encode,
+        "builtins.complex": complex,
+        "builtins.frozenset": frozenset,
+        "builtins.list": list,
+        "builtins.dict": dict,
+        "builtins.set": set,
+        "builtins.slice": slice,
+        "collections.Counter": Counter,
+        "collections.OrderedDict": OrderedDict,
+        "collections.defaultdict": defaultdict,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.dtype": _NumpyDtype,
+        "torch.Size": tuple,
+        "torch.jit._pickle.restore_type_tag": lambda value, _: value,
+        "torch._utils._rebuild_parameter": lambda data, *_: data,
+        "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._tensor._rebuild_from_type_v2": lambda call, _, arguments, *__: call(*arguments),
+    }.items()
 }
