@@ -53,9 +53,11 @@ def run(args: argparse.Namespace) -> None:
     frames = read_labelled(args.file, ())
     potential = load_potential(args.model)
     with tqdm(total=len(frames), unit="structure") as bar:
-        results = relax(
-            potential, frames, settings, progress=lambda done, _: bar.update(done - bar.n)
-        )
+
+        def progress(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        results = relax(potential, frames, settings, progress=progress)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.unlink(missing_ok=True)
     write_extxyz([result.frame for result in results], args.out)
