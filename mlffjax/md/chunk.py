@@ -146,7 +146,7 @@ def start(
     evaluation = evaluator(program, potential, system)(positions, neighbors, cell)
     state = program.integrator.init(evaluation, positions, momenta, system.masses, key)
     conditions = program.integrator.conditions(jnp.zeros((), jnp.int32), positions.dtype)
-    return state, _row(program, state, conditions), _sound(program, system, state)
+    return state, row(program, state, conditions), is_sound(program, system, state)
 
 
 @partial(jax.jit, static_argnames="program")
@@ -198,10 +198,10 @@ def advance(
         conditions = program.integrator.conditions(first + done, state.position.dtype)
         after = program.integrator.step(evaluate, stretch.state, conditions)
         overflow = after.force.neighbors.overflow(program.plan)
-        sound = _sound(program, system, after)
-        row = _row(program, after, conditions)
+        sound = is_sound(program, system, after)
+        values = row(program, after, conditions)
         valid = sound & ~overflow
-        records = _recorded(program, stretch.records, after, row, first + done, first, valid)
+        records = _recorded(program, stretch.records, after, values, first + done, first, valid)
         return Stretch(after, stretch.state, records, done, overflow, sound)
 
     false = jnp.zeros((), bool)
@@ -238,7 +238,8 @@ def _recorded(
     )
 
 
-def _row(program: Program, state: State, conditions: Conditions) -> Float[Array, "columns"]:
+def row(program: Program, state: State, conditions: Conditions) -> Float[Array, "columns"]:
+    """Values of :attr:`Records.thermo` ``[3 or 5]``."""
     kinetic = kinetic_energy(state.momentum, state.mass)
     row = [state.force.energy, kinetic, program.integrator.conserved(state, conditions)]
     if program.pressure:
@@ -248,7 +249,8 @@ def _row(program: Program, state: State, conditions: Conditions) -> Float[Array,
     return jnp.stack(row)
 
 
-def _sound(program: Program, system: System, state: State) -> Bool[Array, ""]:
+def is_sound(program: Program, system: System, state: State) -> Bool[Array, ""]:
+    """Whether all is finite, the temperature in bounds, and no watched bond broken."""
     kinetic = kinetic_energy(state.momentum, state.mass)
     sound = (
         jnp.isfinite(state.force.energy)

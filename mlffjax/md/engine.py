@@ -47,7 +47,8 @@ MAX_RECORD_BYTES = 64_000_000
 #: that a large system too is saved, and stops when it is told to.
 MAX_ATOM_STEPS = 25_000
 
-_OUTGROWN = (
+#: What is said then.
+OUTGROWN = (
     f"got a neighbour list that outgrew its room {MAX_REDO} times in a row; expected a stable "
     "density; check the potential and the time step"
 )
@@ -102,9 +103,9 @@ def run_md(
       FileExistsError: a file of the run is there and ``overwrite`` is false.
       OSError: a file cannot be written; the restart file stays.
     """
-    frame = structure if isinstance(structure, Frame) else _frame(structure)
+    frame = structure if isinstance(structure, Frame) else frame_of(structure)
     path = None if folder is None else Path(folder)
-    run = _Run(potential, frame, settings, initial_velocities)
+    run = Run(potential, frame, settings, initial_velocities)
     if folder is None:
         if resume:
             raise ValueError("got resume without a folder; expected that of the run; name it")
@@ -129,7 +130,7 @@ def run_md(
             writer.close()
 
 
-class _Run:
+class Run:
     """One simulation in progress on the host."""
 
     program: Program
@@ -177,8 +178,8 @@ class _Run:
         settings, frame = self.settings, self.frame
         skin = default_skin(len(frame.numbers)) if settings.skin is None else settings.skin
         plan = plan_neighbors(frame.positions, frame.cell, frame.pbc, self.potential.cutoff, skin)
-        self.program = self._program(plan, _steps_per_call(settings, len(frame.numbers)))
-        positions, momenta, key = self._start_arguments(initial_velocities)
+        self.program = self.make_program(plan, steps_per_call(settings, len(frame.numbers)))
+        positions, momenta, key = self.start_arguments(initial_velocities)
         state, row, sound = self._start(positions, momenta, key)
         if not bool(sound):
             raise ValueError(
@@ -193,14 +194,14 @@ class _Run:
 
     def resume(self, path: Path) -> Restart:
         """Set up the step of a restart file."""
-        arguments = self._start_arguments(None)
+        arguments = self.start_arguments(None)
 
         def template(plan: NeighborPlan) -> State:
-            call = partial(chunk.start, self._program(plan, 1))
+            call = partial(chunk.start, self.make_program(plan, 1))
             return jax.eval_shape(call, self.potential, self.system, *arguments)[0]
 
         earlier = restart.load(path, template)
-        self.program = self._program(earlier.plan, earlier.steps_per_call)
+        self.program = self.make_program(earlier.plan, earlier.steps_per_call)
         self.state, self.redone = earlier.state, earlier.redone
         self.done = self.begun = earlier.step
         self._saved = (self.done, time.monotonic())
@@ -210,7 +211,8 @@ class _Run:
         """Write restart files from now on."""
         self._restart = (path, own, who)
 
-    def _program(self, plan: NeighborPlan, steps: int) -> Program:
+    def make_program(self, plan: NeighborPlan, steps: int) -> Program:
+        """What is static, with a neighbour list and the steps of a call."""
         settings = self.settings
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
@@ -224,7 +226,7 @@ class _Run:
             pressure=settings.record_pressure or settings.moving_cell,
         )
 
-    def _start_arguments(self, initial_velocities: HostVectors | None) -> tuple[Array, ...]:
+    def start_arguments(self, initial_velocities: HostVectors | None) -> tuple[Array, ...]:
         """Positions, momenta and the key of the noise."""
         dtype, settings = self.potential.dtype, self.settings
         positions = jnp.asarray(self.frame.positions, dtype)
@@ -250,7 +252,7 @@ class _Run:
                 return state, row, sound
             plan = enlarge(self.program.plan, neighbors, self.frame.positions)
             self.program = replace(self.program, plan=plan)
-        raise RuntimeError(_OUTGROWN)
+        raise RuntimeError(OUTGROWN)
 
     def _draw_momenta(self, key: Array, positions: Array) -> Array:
         settings, masses = self.settings, self.system.masses
@@ -281,7 +283,7 @@ class _Run:
                 seconds += time.perf_counter() - begin
                 self.done = before + int(stretch.done)
                 if not bool(stretch.sound):
-                    message = self._explosion(stretch.state, self.done)
+                    message = self.explosion(stretch.state, self.done)
                     self.done -= 1
                 block = self.make.block(stretch.records, before, self.done)
                 stopped = stop is not None and stop()
@@ -294,7 +296,7 @@ class _Run:
                     progress(self.done, block.thermo)
             if pending is not None:
                 pending.result()
-        return self._result(seconds, message)
+        return self.result(seconds, message)
 
     def _left(self) -> int:
         return self.settings.steps - self.done
@@ -344,7 +346,7 @@ class _Run:
                 return stretch
             self.redone += 1
             self._enlarge(stretch.state)
-        raise RuntimeError(_OUTGROWN)
+        raise RuntimeError(OUTGROWN)
 
     def _enlarge(self, overflowed: State) -> None:
         """More room, from the state before the stretch that overflowed."""
@@ -353,7 +355,7 @@ class _Run:
         self.program = replace(self.program, plan=enlarge(self.program.plan, neighbors, positions))
         self.state = chunk.with_plan(self.program, self.state)
 
-    def _explosion(self, state: State, step: int) -> str:
+    def explosion(self, state: State, step: int) -> str:
         """What went wrong in a step, when, and at which atoms."""
         positions = np.asarray(state.position, np.float64)
         bad = ~(
@@ -386,7 +388,8 @@ class _Run:
         off = np.abs(np.linalg.norm(vectors, axis=1) / self.bonds.lengths - 1) > BOND_TOLERANCE
         return describe_broken(self.frame.numbers, positions, cell, self.bonds, off)
 
-    def _result(self, seconds: float, message: str) -> MDResult:
+    def result(self, seconds: float, message: str) -> MDResult:
+        """The outcome after so many seconds of stepping, and why it ended early, if it did."""
         state, steps = self.state, self.done - self.begun
         reached = f"{self.done} steps, {self.done * self.settings.timestep_fs:g} fs"
         interrupted = not message and self._left() > 0
@@ -457,7 +460,7 @@ def _on_device(bonds: Bonds, dtype: Any) -> Bonds:
     return Bonds(*moved)
 
 
-def _steps_per_call(settings: MDSettings, atoms: int) -> int:
+def steps_per_call(settings: MDSettings, atoms: int) -> int:
     """Steps of one compiled call: some frames, within bounds of memory, at least 500 steps."""
     if settings.chunk_steps is not None:
         return min(settings.chunk_steps, settings.steps)
@@ -474,7 +477,8 @@ def _write(writers: Sequence[Writer], block: Block, save: Callable[[], None] | N
         save()
 
 
-def _frame(atoms: ase.Atoms) -> Frame:
+def frame_of(atoms: ase.Atoms) -> Frame:
+    """The frame of a structure of ASE, without labels."""
     return Frame(
         numbers=np.asarray(atoms.numbers),
         positions=np.asarray(atoms.positions, np.float64),
