@@ -15,9 +15,12 @@ from pydantic import create_model
 from mlffjax import plots
 from mlffjax.config.base import ConfigError, Settings
 from mlffjax.config.files import write_yaml
+from mlffjax.config.md import MDSettings
 from mlffjax.config.run import ModelSettings, RunSettings
+from mlffjax.config.training import MDValidationSettings
 from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
 from mlffjax.data.statistics import Statistics, compute_statistics
+from mlffjax.md.validation import ReplicaCheck, starting_frames
 from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
 from mlffjax.potential import Potential
 from mlffjax.prediction import compare
@@ -218,6 +221,7 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
         folder,
         resume=resume,
         overwrite=overwrite,
+        dynamics=dynamics_check(settings.training.md_validation, ready.sets.valid),
     )
     if settings.output.figures:
         draw_learning_curve(folder / "learning_curve.png", result.history)
@@ -227,6 +231,22 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
         write_evaluation(folder / "test", ready.sets.test, evaluation, settings.output.figures)
         metrics = evaluation.metrics
     return Outcome(result.potential, result.history, ready.sets, metrics, folder)
+
+
+def dynamics_check(
+    settings: MDValidationSettings | None, frames: Sequence[Frame]
+) -> ReplicaCheck | None:
+    """What runs the dynamics of validations; ``None`` without the setting or without frames."""
+    if settings is None or not len(frames):
+        return None
+    md = MDSettings(
+        ensemble=settings.ensemble,
+        steps=settings.steps,
+        timestep_fs=settings.timestep_fs,
+        temperature=settings.temperature,
+        bond_check=True,
+    )
+    return ReplicaCheck(starting_frames(frames, settings.frames), md)
 
 
 def draw_learning_curve(path: Path, history: Sequence[Record]) -> None:
