@@ -161,8 +161,11 @@ def write_bands(
     frequencies = phonon_frequencies(constants, band.kpts)
     distances, at, names = band.get_linear_kpoint_axis()
     folder.mkdir(parents=True, exist_ok=True)
-    ticks = [(float(x), name) for x, name in zip(at, names, strict=True)]
-    plots.phonon_bands(folder / "bands.png", distances, frequencies, ticks)
+    ticks: dict[float, str] = {}
+    for x, name in zip(at.tolist(), names, strict=True):
+        # Two names at one place where the path jumps.
+        ticks[x] = f"{ticks[x]}|{name}" if x in ticks else name.replace("G", "Γ")
+    plots.phonon_bands(folder / "bands.png", distances, frequencies, list(ticks.items()))
     np.savez(folder / "bands.npz", wave_vectors=band.kpts, frequencies=frequencies)
     return frequencies
 

@@ -85,6 +85,15 @@ def test_profile_goes_through_the_images(result):
     assert curve.max() < result.barrier + 1e-3
 
 
+def test_other_thresholds_need_no_compilation(ends, result):
+    compiled = neb._advance._cache_size()
+    looser = {"fmax": 0.1, "spring": 2.0, "climb_below": 0.5, "steps": 50}
+    other = neb.nudged_elastic_band(LJ, *ends, SETTINGS.model_copy(update=looser))
+    assert other.status == "converged"
+    assert other.steps < result.steps
+    assert neb._advance._cache_size() == compiled
+
+
 def test_fire_finds_the_same(ends, result):
     other = neb.nudged_elastic_band(LJ, *ends, SETTINGS.model_copy(update={"method": "fire"}))
     assert other.status == "converged"

@@ -15,7 +15,8 @@ class NEBSettings(Settings):
       climb: drive the highest image to the saddle point.
       climb_below: the highest image climbs once no image has a force above this, in
         eV/Angstrom; before, which image is the highest may still change.
-      spring: constant of the springs between images in eV/Angstrom^2; ASE's default.
+      spring: constant of the springs between images in eV/Angstrom^2; between the default of ASE,
+        0.1, which at this ``fmax`` lets images lie 0.2 Angstrom from even, and that of VTST, 5.
       interpolation: first path: ``idpp`` (image-dependent pair potential: Smidstrup et al., J.
         Chem. Phys. 140, 214106, 2014) or ``linear``.
       align: turn and shift the end of a molecule onto its start first.
@@ -35,7 +36,7 @@ class NEBSettings(Settings):
     images: PositiveInt = 7
     climb: bool = True
     climb_below: PositiveFloat = 0.5
-    spring: PositiveFloat = 0.1
+    spring: PositiveFloat = 1.0
     interpolation: Literal["idpp", "linear"] = "idpp"
     align: bool = True
     method: Literal["fire", "lbfgs"] = "lbfgs"

@@ -123,12 +123,22 @@ class BandState:
 
 @struct.dataclass
 class Ends:
-    """The two fixed ends: positions ``[2, atoms, 3]``, energies ``[2]``, and which atoms are
-    free ``[atoms]``."""
+    """What stays as it is; not static, so that other thresholds need no new compilation.
+
+    Attributes:
+      positions: of the two ends ``[2, atoms, 3]`` in Angstrom.
+      energies: of the two ends ``[2]`` in eV.
+      free: atoms that may move ``[atoms]``.
+      spring, fmax, climb_below, steps: as in :class:`mlffjax.config.paths.NEBSettings`.
+    """
 
     positions: Float[Array, "2 atoms 3"]
     energies: Float[Array, "2"]
     free: Bool[Array, "atoms"]
+    spring: Float[Array, ""]
+    fmax: Float[Array, ""]
+    climb_below: Float[Array, ""]
+    steps: Int[Array, ""]
 
 
 def nudged_elastic_band(
@@ -246,11 +256,16 @@ def _optimise(
         positions=jnp.asarray(first[[0, -1]] - centre, dtype),
         energies=jnp.asarray(energies - baseline, dtype),
         free=jnp.asarray(free),
+        spring=jnp.asarray(settings.spring, dtype),
+        fmax=jnp.asarray(settings.fmax, dtype),
+        climb_below=jnp.asarray(max(settings.climb_below, settings.fmax), dtype),
+        steps=jnp.asarray(settings.steps, jnp.int32),
     )
-    state = _begin(settings, jnp.asarray(first[1:-1] - centre, dtype))
+    rules = _optimizer(settings)
+    state = _begin(rules, jnp.asarray(first[1:-1] - centre, dtype))
     redone = 0
     while not (state.converged or state.failed or int(state.steps) >= settings.steps):
-        state = _advance(plan, settings, potential, slots, ends, state)
+        state = _advance(plan, rules, settings.climb, potential, slots, ends, state)
         if state.overflow:
             plan = enlarge(plan, int(state.edges_needed))
             state = replace(state, overflow=jnp.zeros((), bool))
@@ -266,7 +281,7 @@ def _optimise(
     return replace(host, evaluated=positions), calls
 
 
-def _begin(settings: NEBSettings, positions: Float[Array, "images atoms 3"]) -> BandState:
+def _begin(rules: RelaxSettings, positions: Float[Array, "images atoms 3"]) -> BandState:
     false, zero = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
     return BandState(
         positions=positions,
@@ -280,21 +295,22 @@ def _begin(settings: NEBSettings, positions: Float[Array, "images atoms 3"]) -> 
         overflow=false,
         edges_needed=zero,
         steps=zero,
-        optimizer=relax_optimizers.init(_optimizer(settings), positions.reshape(1, -1, 3)),
+        optimizer=relax_optimizers.init(rules, positions.reshape(1, -1, 3)),
     )
 
 
-@partial(jax.jit, static_argnames=("plan", "settings"))
+@partial(jax.jit, static_argnames=("plan", "rules", "climb"))
 def _advance(
     plan: BatchPlan,
-    settings: NEBSettings,
+    rules: RelaxSettings,
+    climb: bool,
     potential: Potential,
     slots: Slots,
     ends: Ends,
     state: BandState,
 ) -> BandState:
     """Steps until the band has converged or cannot go on, at most ``chunk_steps``."""
-    most = jnp.minimum(settings.steps, state.steps + settings.chunk_steps)
+    most = jnp.minimum(ends.steps, state.steps + rules.chunk_steps)
 
     def unfinished(s: BandState) -> Array:
         return ~(s.converged | s.failed | s.overflow) & (s.steps < most)
@@ -303,7 +319,7 @@ def _advance(
         active = jnp.ones(plan.slots, bool)
         result = evaluate_batch(plan, potential, slots, s.positions, active)
         overflow = result.overflow(plan)
-        moved = _update(settings, ends, s, result.energy, result.forces)
+        moved = _update(rules, climb, ends, s, result.energy, result.forces)
         kept = jax.tree.map(lambda new, old: jnp.where(overflow, old, new), moved, s)
         needed = jnp.maximum(s.edges_needed, result.edges_needed)
         return replace(kept, overflow=overflow, edges_needed=needed)
@@ -312,22 +328,22 @@ def _advance(
 
 
 def _update(
-    settings: NEBSettings, ends: Ends, state: BandState, energies: Array, forces: Array
+    rules: RelaxSettings,
+    climb: bool,
+    ends: Ends,
+    state: BandState,
+    energies: Array,
+    forces: Array,
 ) -> BandState:
     """The band after an evaluation at its positions."""
     sound = jnp.all(jnp.isfinite(energies)) & jnp.all(jnp.isfinite(forces))
     path = jnp.concatenate([ends.positions[:1], state.positions, ends.positions[1:]])
     heights = jnp.concatenate([ends.energies[:1], energies, ends.energies[1:]])
     true = jnp.where(ends.free[:, None] & sound, forces, 0)
-    band = band_forces(path, heights, true, settings.spring, state.climbing)
+    band = band_forces(path, heights, true, ends.spring, state.climbing)
     residual = jnp.sqrt(jnp.max(jnp.sum(band**2, axis=-1)))
-    converged = sound & (residual < settings.fmax)
-    begin_climbing = (
-        sound & ~state.climbing & (residual < max(settings.climb_below, settings.fmax))
-        if settings.climb
-        else jnp.zeros((), bool)
-    )
-    rules = _optimizer(settings)
+    converged = sound & (residual < ends.fmax)
+    begin_climbing = climb & sound & ~state.climbing & (residual < ends.climb_below)
     flat = state.positions.reshape(1, -1, 3)
     # With the climbing image the forces are others: what was learnt of them no longer holds.
     fresh = relax_optimizers.init(rules, flat)
@@ -353,11 +369,13 @@ def _update(
 
 
 def _optimizer(settings: NEBSettings) -> RelaxSettings:
+    """What is static of the settings: a new value is a new compilation."""
     return RelaxSettings(
         method=settings.method,
         max_step=settings.max_step,
         memory=settings.memory,
         curvature=settings.curvature,
+        chunk_steps=settings.chunk_steps,
     )
 
 

@@ -52,7 +52,7 @@ def band_forces(
     path: Float[Array, "nodes atoms 3"],
     energies: Float[Array, "nodes"],
     forces: Float[Array, "images atoms 3"],
-    spring: float,
+    spring: float | Float[Array, ""],
     climbing: Bool[Array, ""],
 ) -> Float[Array, "images atoms 3"]:
     """Forces that move the images: the true one across the path, the springs along it.
