@@ -27,7 +27,9 @@ class Scalar:
     unit: str
 
     def __str__(self) -> str:
-        error = "" if self.error != self.error else f" ± {self.error:.2g}"
+        # What is constant has an error of rounding; one that is not known is nan.
+        known = self.error > 1e-9 * abs(self.value)
+        error = f" ± {self.error:.2g}" if known else ""
         return f"{self.value:.6g}{error} {self.unit}".rstrip()
 
 

@@ -59,7 +59,10 @@ def run(args: argparse.Namespace) -> None:
 
     arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     comparison = analyze_files(args.trajectory, args.out, settings, args.reference)
-    arguments.print_rows(comparison.rows())
+    rows = comparison.rows()
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
     for note in comparison.trajectory.notes:
         print(f"note: {note}")
     print(f"\nCSV files and figures in {args.out}")
