@@ -82,11 +82,11 @@ _SHARED = ("mace", "nequip", "so3krates", "schnet")
 SUITES: Mapping[str, tuple[Row, ...]] = {
     "essential": (
         Row("forces", "bpa27", _SHARED),
-        Row("forces", "water192", _SHARED),
-        Row("forces", "cu500", _SHARED),
         Row("training", "bpa27", _SHARED, batch=5, steps=2),
-        Row("md", "bpa27", ("mace", "nequip", "so3krates", "schnet"), steps=40),
-        Row("md", "water192", ("mace", "nequip", "so3krates", "schnet"), steps=5),
+        Row("md", "bpa27", ("mace", "so3krates", "schnet"), steps=20),
+        Row("forces", "water192", _SHARED),
+        Row("md", "water192", ("mace", "so3krates", "schnet"), steps=3),
+        Row("forces", "cu500", _SHARED),
     ),
     "size": (
         *(Row("forces", f"molecule{n}", _SHARED) for n in (9, 21, 42, 120, 370)),

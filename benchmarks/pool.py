@@ -21,7 +21,7 @@ TUNED_ALLOCATOR = {
 ALLOCATORS: Mapping[str, Mapping[str, str]] = {"default": {}, "tuned": TUNED_ALLOCATOR}
 
 #: Rounds that a row has in any case, if as many were asked for.
-MIN_ROUNDS = 5
+MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,14 @@ class Worker:
     versions: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, code: Code, allocator: str, threads: int) -> "Worker":
+    def start(cls, code: Code, allocator: str, threads: int, cache: str) -> "Worker":
         """Start a process and wait until it can be asked.
+
+        Args:
+          code: which.
+          allocator: name of its settings.
+          threads: of PyTorch; JAX takes as many as there are cores.
+          cache: folder of compiled programs, so that the second allocator finds those of the first.
 
         Raises:
           WorkerError: it ended at once.
@@ -77,6 +83,12 @@ class Worker:
             )
         else:
             environment.pop("PYTHONPATH", None)
+        environment |= {
+            "JAX_COMPILATION_CACHE_DIR": str(Path(cache, code.name)),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+            # XLA's loader writes an error line for every program it finds in the cache.
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         process = subprocess.Popen(
             [code.python, "-u", "-W", "ignore", str(FOLDER / code.script), str(threads)],
@@ -133,7 +145,7 @@ def take_turns(
     Args:
       workers: workers with the name of a case prepared in each.
       repeats: most rounds.
-      seconds: no new round begins after so long, from the fifth on.
+      seconds: no new round begins after so long, from the fourth on.
 
     Returns:
       The answers to each of ``workers``, by its place; what failed on the way is left out.

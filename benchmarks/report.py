@@ -128,7 +128,8 @@ def exponents(results: Sequence[Result], smallest: int = 400) -> list[str]:
             and r["atoms"] >= smallest
         ]
         if len(points) > 1:
-            slope = np.polyfit(*np.log(np.array(points)).T, 1)[0]
+            logs = np.log(np.array(points))
+            slope = np.polyfit(logs[:, 0], logs[:, 1], 1)[0]
             span = f"{min(points)[0]} to {max(points)[0]} atoms"
             lines.append(f"{kind} {model} ({allocator}): time ~ atoms^{slope:.2f}, {span}")
     return lines

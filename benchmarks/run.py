@@ -17,7 +17,9 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,14 +59,27 @@ def chosen_rows(args: argparse.Namespace) -> Iterator[Row]:
             yield Row(row.task, row.system, models, row.batch, row.steps, row.note)
 
 
+def prepare(
+    worker: Worker, cases: Sequence[tuple[str, str, dict[str, Any]]]
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Model, name and facts of each case the worker could prepare; others are reported."""
+    done = []
+    for model, name, case in cases:
+        try:
+            done.append((model, name, worker.ask("prepare", name, case)))
+        except WorkerError as error:
+            print(f"  {error}", file=sys.stderr, flush=True)
+    return done
+
+
 def measure(
     row: Row, system: structures.System, workers: Sequence[Worker], args: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Results of one row; a code that cannot do it is reported and left out."""
     frames = system.as_json(row.batch)
     frames = [frames[k % len(frames)] for k in range(row.batch)]
-    contestants, prepared = [], []
-    for worker, model in itertools.product(workers, row.models):
+    cases: dict[int, list[tuple[str, str, dict[str, Any]]]] = {}
+    for (k, worker), model in itertools.product(enumerate(workers), row.models):
         has = worker.code.name == "mlffjax" or model in PEERS[worker.code.name][1]
         if not has or row.task not in worker.tasks:
             continue
@@ -77,18 +92,18 @@ def measure(
             "structures": frames,
             "steps": row.steps,
         }
-        name = f"{row.name} {model}"
-        try:
-            facts = worker.ask("prepare", name, case)
-        except WorkerError as error:
-            print(f"  {error}", file=sys.stderr, flush=True)
-            continue
-        contestants.append((worker, name))
-        prepared.append((worker, model, facts))
+        cases.setdefault(k, []).append((model, f"{row.name} {model}", case))
+    prepared = []
+    with ThreadPoolExecutor(max(1, len(cases) if args.prepare_together else 1)) as pool:
+        for k, facts in zip(
+            cases, pool.map(lambda k: prepare(workers[k], cases[k]), cases), strict=True
+        ):
+            prepared += [(workers[k], *f) for f in facts]
+    contestants = [(worker, name) for worker, _, name, _ in prepared]
     answers = take_turns(contestants, args.repeats, args.seconds)
     results = []
-    for k, (worker, model, facts) in enumerate(prepared):
-        worker.ask("drop", contestants[k][1])
+    for k, (worker, model, name, facts) in enumerate(prepared):
+        worker.ask("drop", name)
         if answers.get(k):
             results.append(_result(row, system, worker, model, facts, answers[k]))
             print(report.line(results[-1]), flush=True)
@@ -173,7 +188,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--allocators", nargs="+", choices=ALLOCATORS, default=list(ALLOCATORS))
     parser.add_argument("--repeats", type=int, default=15, help="most rounds of a row")
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="no new round after so long, from the fifth on"
+        "--seconds", type=float, default=20.0, help="no new round after so long, from the fourth on"
+    )
+    parser.add_argument(
+        "--prepare-together",
+        action="store_true",
+        help="build and compile in all codes at once: shorter, compile times are upper bounds",
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="folder for JSON, table and figure")
@@ -197,24 +217,38 @@ def main() -> None:
     codes = [Code("mlffjax", "ours.py")]
     codes += [Code(name, PEERS[name][0], python) for name, python in args.peers.items()]
     found: dict[str, Any] = {**conditions(args), "versions": {}, "rows": []}
-    for allocator in args.allocators:
-        workers = []
+    with tempfile.TemporaryDirectory() as cache:
+        for allocator in args.allocators:
+            measure_all(rows, systems, codes, allocator, cache, found, args)
+    print(report.table(found["rows"]))
+    print("\n".join(report.exponents(found["rows"])))
+
+
+def measure_all(
+    rows: Sequence[Row],
+    systems: dict[str, structures.System],
+    codes: Sequence[Code],
+    allocator: str,
+    cache: str,
+    found: dict[str, Any],
+    args: argparse.Namespace,
+) -> None:
+    """All rows under one allocator, added to ``found``."""
+    workers = []
+    try:
         for code in codes:
             try:
-                workers.append(Worker.start(code, allocator, args.threads))
+                workers.append(Worker.start(code, allocator, args.threads, cache))
                 found["versions"][code.name] = workers[-1].versions
             except WorkerError as error:
                 print(f"  {error}", file=sys.stderr, flush=True)
-        try:
-            for row in rows:
-                found["rows"] += measure(row, systems[row.system], workers, args)
-                if args.out:
-                    write(args, found)
-        finally:
-            for worker in workers:
-                worker.stop()
-    print(report.table(found["rows"]))
-    print("\n".join(report.exponents(found["rows"])))
+        for row in rows:
+            found["rows"] += measure(row, systems[row.system], workers, args)
+            if args.out:
+                write(args, found)
+    finally:
+        for worker in workers:
+            worker.stop()
 
 
 def write(args: argparse.Namespace, found: dict[str, Any]) -> None:

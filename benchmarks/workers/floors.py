@@ -18,14 +18,9 @@ def matrix_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Floating-point operations of the matrix products of ``function(*arguments)``.
 
     Counted in the traced program, every turn of a loop of known length included, which XLA's
-    cost analysis counts once. What the compiler removes later (gradients that nobody reads) is
-    not counted where tracing already leaves it out.
+    cost analysis counts once.
     """
-    jaxpr = jax.make_jaxpr(function)(*arguments)
-    used, _ = jax.interpreters.partial_eval.dce_jaxpr(
-        jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars)
-    )
-    return _flops(used)
+    return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _flops(jaxpr: Any) -> float:

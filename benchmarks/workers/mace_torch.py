@@ -1,7 +1,9 @@
 """mace-torch under test: energy and forces, a training step, dynamics with ASE."""
 
+import json
 import os
 import sys
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -28,8 +30,14 @@ def _irreps(channels: int, degree: int) -> o3.Irreps:
 
 
 def _model(case: dict[str, Any]) -> Model:
+    return _built(json.dumps(case["settings"]), tuple(case["elements"]))
+
+
+@cache
+def _built(settings: str, elements: tuple[int, ...]) -> Model:
+    """A model; kept, because building one takes a while."""
     torch.manual_seed(0)
-    given, elements = case["settings"], case["elements"]
+    given = json.loads(settings)
     residual = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     return modules.ScaleShiftMACE(
         r_max=given["cutoff"],
@@ -44,7 +52,7 @@ def _model(case: dict[str, Any]) -> Model:
         MLP_irreps=o3.Irreps("16x0e"),
         atomic_energies=np.zeros(len(elements)),
         avg_num_neighbors=given["avg_num_neighbors"],
-        atomic_numbers=elements,
+        atomic_numbers=list(elements),
         correlation=given["correlation"],
         gate=torch.nn.functional.silu,
         radial_MLP=[64, 64, 64],

@@ -43,8 +43,9 @@ class _Counter:
 COMPILED = _Counter()
 
 
-def _on_event(event: str, duration: float, **_: Any) -> None:
-    if event == "/jax/core/compile/backend_compile_duration" and duration > 0.1:
+def _on_event(event: str, duration_secs: float, **kwargs: Any) -> None:
+    del kwargs
+    if event == "/jax/core/compile/backend_compile_duration" and duration_secs > 0.1:
         COMPILED.count += 1
 
 

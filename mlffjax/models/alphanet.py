@@ -1,7 +1,9 @@
 """AlphaNet: scalars in local frames, with a rotary phase and a temporal connection."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,9 @@ from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
-from mlffjax.nn.blocks import block_size, map_blocks
+from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
+from mlffjax.nn.edge_loop import EdgeFunction, EdgeTerms, edge_loop
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
 from mlffjax.nn.norms import smooth_norm
@@ -254,23 +257,15 @@ class FrameWeights(nn.Module):
         values = nn.silu(_normalized(dense(features, width, "values")))
         messages = filters * values[graph.senders]
         structure = sum_to_receivers(messages[:, None, :] * edges.directions[:, :, None], graph)
-        scalarize = FrameScalars(self.published, name="frame_scalars")(structure)
-
-        def both_ends(rows: tuple[Array, ...]) -> tuple[Array, Array]:
-            receivers, senders, *frames = rows
-            return scalarize(structure[receivers], frames), scalarize(structure[senders], frames)
-
-        # The reverse pass adds to the gradient of all atoms once a block; with this many edges a
-        # block that costs less than the block itself.
-        size = block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR)
-        ends = [
-            x * edges.envelope[:, None]
-            for x in map_blocks(
-                both_ends,
-                (graph.receivers, graph.senders, *edges.frames),
-                max(size, graph.num_atoms // 16),
-            )
-        ]
+        scalarize, variables = FrameScalars(self.published, name="frame_scalars")(structure)
+        ends = edge_loop(
+            scalarize,
+            graph.senders,
+            graph.receivers,
+            EdgeTerms(structure, structure, (edges.envelope, *edges.frames), variables),
+            graph.num_atoms,
+            block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
+        ).edges
         return jnp.concatenate([*ends, filters, edges.radial], axis=1)
 
 
@@ -280,31 +275,46 @@ class FrameScalars(nn.Module):
     published: bool
 
     @nn.compact
-    def __call__(
-        self, structure: VectorFeatures
-    ) -> Callable[[Array, Sequence[Array]], Float[Array, "rows features"]]:
-        """A function of vectors ``[rows, 3, F]`` and frames, to be called block by block.
+    def __call__(self, structure: VectorFeatures) -> tuple[EdgeFunction, Any]:
+        """A function of both ends of a block of edges, for an edge loop, and its parameters.
 
         Args:
           structure: only its width and dtype matter.
         """
-        width, dtype = structure.shape[2], structure.dtype
-        hidden = width // 4
-        mixing = MLP((hidden, 1), name="mix")
-        mixing(jnp.zeros((1, 3), dtype))  # makes its parameters
+        mixing = MLP((structure.shape[2] // 4, 1), name="mix")
+        mixing(jnp.zeros((1, 3), structure.dtype))  # makes its parameters
         mixing, variables = mixing.unbind()
+        return _BothEnds(mixing, self.published), variables
 
-        def scalarize(vectors: Array, frames: Sequence[Array]) -> Float[Array, "rows features"]:
-            first, second, third = (jnp.sum(axis[:, :, None] * vectors, axis=1) for axis in frames)
-            if self.published:
-                second = jnp.abs(second)
-            else:
-                second = jnp.sqrt(second * second + ROUNDING**2) - ROUNDING
-            numbers = jnp.stack([first, second, third], axis=-1)
-            mixed = jnp.asarray(mixing.apply(variables, numbers))
-            return (mixed[..., 0] + first) * (1 / math.sqrt(width))
 
-        return scalarize
+@dataclass(frozen=True)
+class _BothEnds:
+    """Frame scalars of the centre and of the neighbour, times the envelope."""
+
+    mixing: MLP
+    published: bool
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        envelope, *frames = terms.edges
+        return EdgeTerms(
+            edges=tuple(
+                self._scalars(vectors, frames, terms.shared) * envelope[:, None]
+                for vectors in (terms.receivers, terms.senders)
+            )
+        )
+
+    def _scalars(
+        self, vectors: VectorFeatures, frames: Sequence[Array], variables: Any
+    ) -> Float[Array, "rows features"]:
+        width = vectors.shape[2]
+        first, second, third = (jnp.sum(axis[:, :, None] * vectors, axis=1) for axis in frames)
+        if self.published:
+            second = jnp.abs(second)
+        else:
+            second = jnp.sqrt(second * second + ROUNDING**2) - ROUNDING
+        numbers = jnp.stack([first, second, third], axis=-1)
+        mixed = jnp.asarray(self.mixing.apply(variables, numbers))
+        return (mixed[..., 0] + first) * (1 / math.sqrt(width))
 
 
 class RotaryMessage(nn.Module):

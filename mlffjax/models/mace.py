@@ -21,6 +21,7 @@ from mlffjax.nn.equivariant_linear import (
     NormalDense,
     RadialNetwork,
     normalized_silu,
+    radial_weights,
 )
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.pair_repulsion import screened_repulsion
@@ -210,8 +211,18 @@ class Layer(nn.Module):
         targets = natural_irreps(self.max_degree)
         paths = coupling_paths(self.sources, self.max_degree, targets)
         up = IrrepLinear(self.sources, channels, name="up")(features)
-        radial = RadialNetwork((*self.radial_widths, len(paths) * channels), name="radial")
-        sums = convolution(up, self.sources, harmonics, targets, paths, basis, radial(basis), graph)
+        network = RadialNetwork((*self.radial_widths, len(paths) * channels), name="radial")
+        sums = convolution(
+            up,
+            self.sources,
+            harmonics,
+            targets,
+            paths,
+            basis,
+            radial_weights,
+            network(basis),
+            graph,
+        )
         atomic = IrrepLinear(targets, channels, name="linear")(
             tuple(x / self.avg_num_neighbors for x in sums)
         )

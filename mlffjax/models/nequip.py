@@ -22,6 +22,7 @@ from mlffjax.nn.equivariant_linear import (
     RadialNetwork,
     normalized_silu,
     normalized_tanh,
+    radial_weights,
 )
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.radial import bessel_basis
@@ -186,9 +187,17 @@ class InteractionBlock(nn.Module):
         channels = features[0].shape[-1]
         paths = coupling_paths(self.sources, self.max_degree, self.outputs)
         up = IrrepLinear(self.sources, channels, name="up")(features)
-        radial = RadialNetwork((*self.radial_widths, len(paths) * channels), name="radial")
+        network = RadialNetwork((*self.radial_widths, len(paths) * channels), name="radial")
         sums = convolution(
-            up, self.sources, harmonics, self.outputs, paths, basis, radial(basis), graph
+            up,
+            self.sources,
+            harmonics,
+            self.outputs,
+            paths,
+            basis,
+            radial_weights,
+            network(basis),
+            graph,
         )
         sums = tuple(x / math.sqrt(self.avg_num_neighbors) for x in sums)
         # The even scalars bring a gate for each feature that is not a scalar.

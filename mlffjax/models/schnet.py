@@ -10,11 +10,18 @@ from jaxtyping import Array, Float
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.activations import shifted_softplus
+from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
+from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 from mlffjax.nn.geometry import length_and_direction
+from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import gaussian_basis
-from mlffjax.nn.scatter import sum_to_receivers
+from mlffjax.nn.scatter import masked
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
+
+#: Edges of one block.
+EDGES_PER_BLOCK = 512
+EDGES_PER_BLOCK_ON_ACCELERATOR = 65536
 
 
 class SchNet(Architecture):
@@ -27,7 +34,7 @@ class SchNet(Architecture):
     ``T``                ``num_layers`` interaction blocks
     ``e_k(r)``           ``basis`` ``[edges, K]``, Gaussians; ``K`` = ``num_basis``
     ``W^l(r_j - r_i)``   ``filters`` ``[edges, F]``, two dense layers, each with ``ssp``
-    ``x^l * W^l``        ``sum_to_receivers(features[senders] * filters)``
+    ``x^l * W^l``        ``_filtered``, summed by :func:`~mlffjax.nn.edge_loop.edge_loop`
     ``ssp``              ``shifted_softplus``
     ===================  =================================================================
 
@@ -103,8 +110,27 @@ class Interaction(nn.Module):
                 self.num_features, use_bias=use_bias, param_dtype=features.dtype, name=name
             )
 
-        filters: EdgeFeatures = shifted_softplus(dense("filter_0")(basis))
-        filters = shifted_softplus(dense("filter_1")(filters)) * envelope[:, None]
-        messages = dense("in", use_bias=False)(features)[graph.senders] * filters
-        convolved = sum_to_receivers(messages, graph)
+        width, dtype = self.num_features, features.dtype
+        first = DenseParameters(width, name="filter_0")(basis.shape[1], dtype)
+        second = DenseParameters(width, name="filter_1")(width, dtype)
+        convolved = edge_loop(
+            _filtered,
+            graph.senders,
+            graph.receivers,
+            EdgeTerms(
+                senders=dense("in", use_bias=False)(features),
+                edges=(basis, masked(envelope, graph.edge_mask)),
+                shared=(first, second),
+            ),
+            graph.num_atoms,
+            block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
+        ).receivers
         return dense("out_1")(shifted_softplus(dense("out_0")(convolved)))
+
+
+def _filtered(terms: EdgeTerms) -> EdgeTerms:
+    """Features of the neighbours times the filters of a block of edges."""
+    (basis, envelope), (first, second) = terms.edges, terms.shared
+    filters: EdgeFeatures = shifted_softplus(basis @ first[0] + first[1])
+    filters = shifted_softplus(filters @ second[0] + second[1]) * envelope[:, None]
+    return EdgeTerms(receivers=terms.senders * filters)

@@ -1,5 +1,10 @@
 """SO3krates: a Euclidean transformer with separated invariant and equivariant features."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -8,12 +13,19 @@ from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
+from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 from mlffjax.nn.geometry import length_and_direction
+from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import exponential_gaussian_basis
-from mlffjax.nn.scatter import sum_to_receivers
+from mlffjax.nn.scatter import masked, sum_to_receivers
 from mlffjax.nn.spherical_harmonics import spherical_harmonics
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
+
+#: Edges of one block.
+EDGES_PER_BLOCK = 512
+EDGES_PER_BLOCK_ON_ACCELERATOR = 65536
 
 
 class SO3krates(Architecture):
@@ -33,8 +45,8 @@ class SO3krates(Architecture):
     ``phi``      ``EdgeInputs.envelope`` (eq. 17)         ``[edges]``
     ``Y_m^l``    ``EdgeInputs.harmonics``                 ``[edges, sum_l (2l+1)]``
     ``x_{l->0}`` ``DegreeLayout.contract`` (eq. 14)       ``[..., degrees]``
-    ``w_ij``     ``FilterNetwork`` (eq. 20)               ``[edges, F]``
-    ``alpha``    ``attention_coefficients`` (eq. 21)      ``[edges, heads]``
+    ``w_ij``     ``Filter`` (eq. 20)                      ``[edges, F]``
+    ``alpha``    ``EuclideanAttention`` (eq. 21)          ``[edges, heads]``
     ============ ======================================== =============================
 
     Follows the published implementation where the paper is silent: each head has its own
@@ -142,8 +154,7 @@ class DegreeLayout:
         return every[:, wanted]
 
 
-@struct.dataclass
-class EdgeInputs:
+class EdgeInputs(NamedTuple):
     """What all blocks need of an edge.
 
     Attributes:
@@ -161,25 +172,50 @@ class EdgeInputs:
         distances, directions = length_and_direction(graph.vectors)
         return cls(
             radial=exponential_gaussian_basis(distances, model.num_radial, model.cutoff),
-            envelope=cosine_cutoff(distances, model.cutoff),
+            envelope=masked(cosine_cutoff(distances, model.cutoff), graph.edge_mask),
             harmonics=layout.harmonics(directions),
         )
 
 
+class Filter(NamedTuple):
+    """Filter of an edge from its distance and the relative EV of its ends (eq. 20).
+
+    The two networks, of the radial basis and of the invariants, are one of two layers: the first
+    kernel is block diagonal, the second adds the two.
+
+    Attributes:
+      kernel, bias: first layer ``[K + degrees, hidden]``, ``[hidden]``.
+      kernel_out, bias_out: second layer ``[hidden, F]``, ``[F]``.
+    """
+
+    kernel: Float[Array, "inputs hidden"]
+    bias: Float[Array, "hidden"]
+    kernel_out: Float[Array, "hidden features"]
+    bias_out: Float[Array, "features"]
+
+
 class FilterNetwork(nn.Module):
-    """Filter of an edge from its distance and the relative EV of its ends (eq. 20)."""
+    """Parameters of a :class:`Filter`.
+
+    Attributes:
+      num_features: ``F``.
+    """
 
     num_features: int
 
     @nn.compact
-    def __call__(
-        self, radial: Float[Array, "edges basis"], invariants: Float[Array, "edges degrees"]
-    ) -> EdgeFeatures:
+    def __call__(self, num_radial: int, num_degrees: int, dtype: Any) -> Filter:
         width = self.num_features
-        distance = nn.silu(nn.Dense(width, name="radial_hidden")(radial))
-        geometry = nn.silu(nn.Dense(width // 4, name="invariant_hidden")(invariants))
-        return nn.Dense(width, name="radial")(distance) + nn.Dense(width, name="invariant")(
-            geometry
+        radial, radial_bias = DenseParameters(width, name="radial_hidden")(num_radial, dtype)
+        hidden = DenseParameters(width // 4, name="invariant_hidden")
+        invariant, invariant_bias = hidden(num_degrees, dtype)
+        last, last_bias = DenseParameters(width, name="radial")(width, dtype)
+        other, other_bias = DenseParameters(width, name="invariant")(width // 4, dtype)
+        return Filter(
+            kernel=jax.scipy.linalg.block_diag(radial, invariant),
+            bias=jnp.concatenate([radial_bias, invariant_bias]),
+            kernel_out=jnp.concatenate([last, other]),
+            bias_out=last_bias + other_bias,
         )
 
 
@@ -199,17 +235,67 @@ class HeadwiseDense(nn.Module):
         return jnp.einsum("nhf,hfg->nhg", split, kernel).reshape(count, width)
 
 
-def attention_coefficients(
-    query: AtomFeatures,
-    key: AtomFeatures,
-    filters: EdgeFeatures,
-    num_heads: int,
-    graph: EdgeGraph,
-) -> Float[Array, "edges heads"]:
-    """``q_i . (w_ij * k_j) / sqrt(F / h)`` for each head (eq. 21)."""
-    product = query[graph.receivers] * key[graph.senders] * filters
-    head = product.shape[1] // num_heads
-    return product.reshape(-1, num_heads, head).sum(-1) * head**-0.5
+def _repeated(counts: Sequence[int], dtype: Any) -> Float[Array, "groups members"]:
+    """Matrix of ones that repeats each of ``len(counts)`` numbers; its transpose sums groups.
+
+    As a matrix product, because XLA sums over parts of the last axis much slower on a CPU.
+    """
+    return jnp.asarray(np.repeat(np.eye(len(counts)), counts, axis=1), dtype)
+
+
+@dataclass(frozen=True)
+class EuclideanAttention:
+    """Messages of a block of edges (second terms of eqs. 15 and 16), for an edge loop.
+
+    Attributes:
+      layout: of the EV.
+      num_features: ``F``.
+      num_heads: of the invariant features; the EV have one head a degree.
+    """
+
+    layout: DegreeLayout
+    num_features: int
+    num_heads: int
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        """Sums at the receivers ``[rows, F + orders]``: messages to features and to EV.
+
+        Args:
+          terms: at the senders keys, EV keys, values and EV; at the receivers queries, EV queries
+            and EV; of the edges :class:`EdgeInputs`; shared the two filters.
+        """
+        width, degrees = self.num_features, self.layout.degrees
+        split = lambda x, count: jnp.split(x, [k * width for k in range(1, count + 1)], 1)  # noqa: E731
+        key, ev_key, value, ev_sender = split(terms.senders, 3)
+        query, ev_query, ev_receiver = split(terms.receivers, 2)
+        edges: EdgeInputs = terms.edges
+        relative = self.layout.contract(ev_sender - ev_receiver)
+        filters, ev_filters = _filters(terms.shared, edges.radial, relative)
+        dtype, envelope = value.dtype, edges.envelope[:, None]
+        # Eq. 21, then the coefficient of each channel and of each order.
+        heads = _repeated([width // self.num_heads] * self.num_heads, dtype)
+        alpha = (query * key * filters) @ heads.T * (width // self.num_heads) ** -0.5
+        message = ((alpha * envelope) @ heads) * value
+        ev_head = width // len(degrees)
+        heads = _repeated([ev_head] * len(degrees), dtype)
+        orders = _repeated([2 * degree + 1 for degree in degrees], dtype)
+        alpha = (ev_query * ev_key * ev_filters) @ heads.T * ev_head**-0.5
+        ev_message = ((alpha * envelope) @ orders) * edges.harmonics
+        return EdgeTerms(receivers=jnp.concatenate([message, ev_message], axis=1))
+
+
+def _filters(
+    filters: tuple[Filter, Filter],
+    radial: Float[Array, "rows basis"],
+    invariants: Float[Array, "rows degrees"],
+) -> tuple[EdgeFeatures, EdgeFeatures]:
+    """Both filters of an edge, their first layers in one product."""
+    one, two = filters
+    kernel = jnp.concatenate([one.kernel, two.kernel], axis=1)
+    bias = jnp.concatenate([one.bias, two.bias])
+    hidden = nn.silu(jnp.concatenate([radial, invariants], axis=1) @ kernel + bias)
+    first, second = jnp.split(hidden, 2, axis=1)
+    return first @ one.kernel_out + one.bias_out, second @ two.kernel_out + two.bias_out
 
 
 class EuclideanTransformerBlock(nn.Module):
@@ -226,11 +312,10 @@ class EuclideanTransformerBlock(nn.Module):
         edges: EdgeInputs,
         graph: EdgeGraph,
     ) -> tuple[AtomFeatures, Float[Array, "atoms orders"]]:
-        relative = self.layout.contract(ev[graph.senders] - ev[graph.receivers])
-        attended = features + self._feature_update(features, relative, edges, graph)
-        attended_ev = ev + self._ev_update(features, relative, edges, graph)
-        # Eqs. 22-27.
         width = features.shape[1]
+        update, ev_update = self._attention(features, ev, edges, graph)
+        attended, attended_ev = features + update, ev + ev_update
+        # Eqs. 22-27.
         invariants = self.layout.contract(attended_ev)
         exchange = nn.Dense(width + invariants.shape[1], name="interaction")(
             jnp.concatenate([attended, invariants], axis=1)
@@ -238,35 +323,36 @@ class EuclideanTransformerBlock(nn.Module):
         gates = self.layout.expand(exchange[:, width:])
         return attended + exchange[:, :width], attended_ev + gates * attended_ev
 
-    def _feature_update(
+    def _attention(
         self,
         features: AtomFeatures,
-        relative: Float[Array, "edges degrees"],
+        ev: Float[Array, "atoms orders"],
         edges: EdgeInputs,
         graph: EdgeGraph,
-    ) -> AtomFeatures:
-        """Second term of eq. 15."""
-        width = features.shape[1]
-        filters = FilterNetwork(width, name="feature_filter")(edges.radial, relative)
+    ) -> tuple[AtomFeatures, Float[Array, "atoms orders"]]:
+        """Second terms of eqs. 15 and 16, by blocks of edges."""
+        width, count = features.shape[1], len(self.layout.degrees)
+        sizes = (edges.radial.shape[1], count, features.dtype)
+        filters = (
+            FilterNetwork(width, name="feature_filter")(*sizes),
+            FilterNetwork(width, name="ev_filter")(*sizes),
+        )
         query = HeadwiseDense(self.num_heads, name="feature_query")(features)
         key = HeadwiseDense(self.num_heads, name="feature_key")(features)
         value = HeadwiseDense(self.num_heads, name="feature_value")(features)
-        alpha = attention_coefficients(query, key, filters, self.num_heads, graph)
-        weights = jnp.repeat(alpha * edges.envelope[:, None], width // self.num_heads, axis=1)
-        return sum_to_receivers(weights * value[graph.senders], graph)
-
-    def _ev_update(
-        self,
-        features: AtomFeatures,
-        relative: Float[Array, "edges degrees"],
-        edges: EdgeInputs,
-        graph: EdgeGraph,
-    ) -> Float[Array, "atoms orders"]:
-        """Second term of eq. 16: one head a degree."""
-        count = len(self.layout.degrees)
-        filters = FilterNetwork(features.shape[1], name="ev_filter")(edges.radial, relative)
-        query = HeadwiseDense(count, name="ev_query")(features)
-        key = HeadwiseDense(count, name="ev_key")(features)
-        alpha = attention_coefficients(query, key, filters, count, graph)
-        weights = self.layout.expand(alpha * edges.envelope[:, None])
-        return sum_to_receivers(weights * edges.harmonics, graph)
+        ev_query = HeadwiseDense(count, name="ev_query")(features)
+        ev_key = HeadwiseDense(count, name="ev_key")(features)
+        sums = edge_loop(
+            EuclideanAttention(self.layout, width, self.num_heads),
+            graph.senders,
+            graph.receivers,
+            EdgeTerms(
+                senders=jnp.concatenate([key, ev_key, value, ev], axis=1),
+                receivers=jnp.concatenate([query, ev_query, ev], axis=1),
+                edges=edges,
+                shared=filters,
+            ),
+            graph.num_atoms,
+            block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
+        ).receivers
+        return sums[:, :width], sums[:, width:]

@@ -1,8 +1,9 @@
-"""Work on blocks of atoms or edges, so that intermediate arrays stay in a processor's cache.
+"""Work on blocks of atoms, so that intermediate arrays stay in a processor's cache.
 
-Equivariant products make many numbers of each edge and atom. Written out for all of them at once,
-they cost more time in memory traffic than in arithmetic. A block is computed, summed or stored,
-and computed again in the reverse pass (``jax.checkpoint``), so nothing large is ever kept.
+Equivariant products make many numbers of each atom. Written out for all of them at once, they
+cost more time in memory traffic than in arithmetic. A block is computed, stored, and computed
+again in the reverse pass (``jax.checkpoint``), so nothing large is ever kept. For sums over edges:
+:mod:`mlffjax.nn.edge_loop`.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 
 def block_size(cpu: int, accelerator: int) -> int:
@@ -50,43 +51,3 @@ def map_blocks(function: Callable[..., Any], arrays: Any, size: int) -> Any:
         return function(arrays)
     _, result = jax.lax.scan(lambda _, block: (None, jax.checkpoint(function)(block)), None, blocks)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], result)
-
-
-def sum_blocks(
-    function: Callable[..., tuple[Float[Array, "rows _ _"], ...]],
-    arrays: Any,
-    indices: Array,
-    num_sums: int,
-    size: int,
-) -> tuple[Float[Array, "sums _ _"], ...]:
-    """Sum rows that ``function`` makes of ``arrays`` into ``num_sums`` places.
-
-    Args:
-      function: from a pytree of ``[rows, ...]`` to several ``[rows, ...]``. Rows of zeros, with
-        which the last block is filled, must give zeros.
-      arrays: pytree of ``[n, ...]``.
-      indices: place of each row ``[n]``, ascending.
-      num_sums: number of places.
-      size: rows of a block.
-    """
-    (blocks, places), count = _in_blocks((arrays, indices), size)
-    if places.shape[0] == 1:
-        return tuple(
-            jax.ops.segment_sum(x, indices, num_sums, indices_are_sorted=True)
-            for x in function(arrays)
-        )
-    filled = jnp.arange(places.size).reshape(places.shape) < count
-    places = jnp.where(filled, places, num_sums - 1)
-    first = jax.tree.map(lambda x: x[0], blocks)
-    sums = tuple(
-        jnp.zeros((num_sums, *x.shape[1:]), x.dtype) for x in jax.eval_shape(function, first)
-    )
-
-    def add(totals: Any, block: Any) -> tuple[Any, None]:
-        rows, where = block
-        values = jax.checkpoint(function)(rows)
-        return tuple(
-            t.at[where].add(v, indices_are_sorted=True) for t, v in zip(totals, values, strict=True)
-        ), None
-
-    return jax.lax.scan(add, sums, (blocks, places))[0]

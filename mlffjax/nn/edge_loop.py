@@ -186,8 +186,6 @@ def _jvp(
     indices, leaves = primals[:2], primals[2:]
     moving = [not isinstance(t, ad.Zero) for t in tangents[2:]]
     results = _edge_loop.bind(*primals, loop=loop)
-    if not any(moving):
-        return results, [ad.Zero.from_primal_value(x) for x in results]
 
     def tangent(terms: EdgeTerms) -> EdgeTerms:
         rows, change = (jax.tree.leaves(x) for x in _parts(terms))

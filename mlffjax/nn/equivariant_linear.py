@@ -7,7 +7,7 @@ step of Adam then has the same size relative to any parameter.
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ class NormalDense(nn.Module):
 
 
 class RadialNetwork(nn.Module):
-    """Dense layers without bias, SiLU between them; zero where the radial basis is zero.
+    """Parameters of dense layers without bias, for :func:`radial_weights`.
 
     Attributes:
       widths: of all layers.
@@ -60,27 +60,27 @@ class RadialNetwork(nn.Module):
     widths: tuple[int, ...]
 
     @nn.compact
-    def __call__(
-        self, basis: Float[Array, "edges K"]
-    ) -> Callable[[Float[Array, "rows K"]], Float[Array, "rows width"]]:
-        """The network as a function of any rows, to be called block by block.
+    def __call__(self, basis: Float[Array, "edges K"]) -> tuple[Float[Array, "_ _"], ...]:
+        """The kernel of each layer, divided by the square root of its fan-in.
 
         Args:
           basis: only its width and dtype matter.
         """
         sizes = (basis.shape[-1], *self.widths)
-        kernels = [
+        return tuple(
             self.param(f"kernel_{k}", nn.initializers.normal(1.0), shape, basis.dtype)
             / math.sqrt(shape[0])
             for k, shape in enumerate(itertools.pairwise(sizes))
-        ]
+        )
 
-        def network(rows: Float[Array, "rows K"]) -> Float[Array, "rows width"]:
-            for kernel in kernels[:-1]:
-                rows = normalized_silu(rows @ kernel)
-            return rows @ kernels[-1]
 
-        return network
+def radial_weights(
+    kernels: Sequence[Float[Array, "_ _"]], basis: Float[Array, "rows K"]
+) -> Float[Array, "rows width"]:
+    """Dense layers without bias, SiLU between them; zero where the radial basis is zero."""
+    for kernel in kernels[:-1]:
+        basis = normalized_silu(basis @ kernel)
+    return basis @ kernels[-1]
 
 
 class IrrepLinear(nn.Module):

@@ -1,6 +1,7 @@
 """Dense layers in the dtype of their inputs."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -24,6 +25,23 @@ def dense(
         kernel_init=nn.initializers.glorot_uniform(),
         name=name,
     )(inputs)
+
+
+class DenseParameters(nn.Module):
+    """Kernel and bias of a dense layer that is applied elsewhere.
+
+    Attributes:
+      width: of the layer's output.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, fan_in: int, dtype: Any) -> tuple[Array, Array]:
+        """Kernel ``[fan_in, width]`` and bias ``[width]``."""
+        shape = (fan_in, self.width)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, dtype)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.width,), dtype)
 
 
 class MLP(nn.Module):

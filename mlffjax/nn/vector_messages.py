@@ -5,7 +5,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
-from mlffjax.nn.blocks import block_size, sum_blocks
+from mlffjax.nn.blocks import block_size
+from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 from mlffjax.nn.scatter import masked
 from mlffjax.types import AtomFeatures, EdgeVectors
 
@@ -64,28 +65,29 @@ def scalar_vector_messages(
     Returns:
       ``dx`` ``[atoms, F]`` and ``dv`` ``[atoms, 3, F]``.
     """
-    parts = 2 if vectors is None else 3
-    ones = jnp.ones((1, kernel.shape[1] // parts), kernel.dtype)
-
-    def messages(edges: tuple[Array, Array, Array]) -> tuple[Array, ...]:
-        senders, basis, directions = edges
-        product = sources[senders] * (basis @ kernel)
-        force, scalar, *gate = jnp.split(product, parts, axis=1)
-        # A matrix product with ones, because its derivative then is one too: XLA sums over the
-        # last axis of an array much slower on a CPU.
-        vector = force[:, None, :] * (directions[:, :, None] @ ones)
-        if vectors is not None:
-            vector = vector + gate[0][:, None, :] * vectors[senders]
-        return scalar[:, None, :], vector
-
-    # The reverse pass adds to the gradient of all atoms once a block, so a block should not
-    # have fewer edges than there are atoms.
-    size = block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR)
-    dx, dv = sum_blocks(
-        messages,
-        (graph.senders, masked(basis, graph.edge_mask), directions),
+    dx, dv = edge_loop(
+        _messages,
+        graph.senders,
         graph.receivers,
+        EdgeTerms(
+            senders=(sources,) if vectors is None else (sources, vectors),
+            edges=(masked(basis, graph.edge_mask), directions),
+            shared=kernel,
+        ),
         graph.num_atoms,
-        max(size, graph.num_atoms),
-    )
-    return dx[:, 0], dv
+        block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
+    ).receivers
+    return dx, dv
+
+
+def _messages(terms: EdgeTerms) -> EdgeTerms:
+    """Scalar and vector messages of a block of edges."""
+    (sources, *vectors), (basis, directions) = terms.senders, terms.edges
+    force, scalar, *gate = jnp.split(sources * (basis @ terms.shared), 2 + len(vectors), axis=1)
+    # A matrix product with ones, because its derivative then is one too: XLA sums over the
+    # last axis of an array much slower on a CPU.
+    ones = jnp.ones((1, force.shape[1]), force.dtype)
+    vector = force[:, None, :] * (directions[:, :, None] @ ones)
+    if vectors:
+        vector = vector + gate[0][:, None, :] * vectors[0]
+    return EdgeTerms(receivers=(scalar, vector))

@@ -1,0 +1,103 @@
+"""Loops over edges give what gathering and summing over all edges gives, to any derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
+
+ATOMS, EDGES, FEATURES = 5, 23, 3
+RNG = np.random.default_rng(0)
+SENDERS = jnp.asarray(RNG.integers(0, ATOMS, EDGES), jnp.int32)
+RECEIVERS = jnp.asarray(np.sort(RNG.integers(0, ATOMS, EDGES)), jnp.int32)
+#: At the senders, at the receivers, of the edges, shared.
+INPUTS = tuple(
+    jnp.asarray(RNG.normal(size=shape))
+    for shape in ((ATOMS, FEATURES), (ATOMS, FEATURES), (EDGES, 2), (2, FEATURES))
+)
+
+
+def message(terms: EdgeTerms) -> EdgeTerms:
+    weights = jnp.sin(terms.edges @ terms.shared)
+    product = terms.senders * jnp.tanh(terms.receivers) * weights
+    return EdgeTerms(
+        senders=product**2,
+        receivers=product,
+        edges=(jnp.sum(weights, axis=1),),
+        shared=jnp.sum(weights**2),
+    )
+
+
+def looped(size):
+    def function(*inputs):
+        return edge_loop(message, SENDERS, RECEIVERS, EdgeTerms(*inputs), ATOMS, size)
+
+    return function
+
+
+def at_once(senders, receivers, edges, shared):
+    rows = message(EdgeTerms(senders[SENDERS], receivers[RECEIVERS], edges, shared))
+    return EdgeTerms(
+        jax.ops.segment_sum(rows.senders, SENDERS, ATOMS),
+        jax.ops.segment_sum(rows.receivers, RECEIVERS, ATOMS),
+        rows.edges,
+        rows.shared,
+    )
+
+
+def energy(function):
+    return lambda *inputs: sum(jnp.sum(jnp.cos(x)) for x in jax.tree.leaves(function(*inputs)))
+
+
+def force_loss(function):
+    """A loss of first derivatives, as force matching has it."""
+    gradient = jax.grad(energy(function), argnums=(0, 2))
+    return lambda *inputs: sum(jnp.sum(x**2) for x in gradient(*inputs))
+
+
+def assert_equal(one, two):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), one, two)
+
+
+@pytest.mark.parametrize("size", [4, EDGES])
+def test_values(size):
+    assert_equal(looped(size)(*INPUTS), at_once(*INPUTS))
+
+
+@pytest.mark.parametrize("objective", [energy, force_loss])
+def test_gradients_by_all_inputs(objective):
+    got, expected = (
+        jax.jit(jax.grad(objective(f), argnums=(0, 1, 2, 3)))(*INPUTS) for f in (looped(4), at_once)
+    )
+    assert_equal(got, expected)
+
+
+def test_forward_over_reverse():
+    def curvature(function):
+        gradient = jax.grad(lambda x: energy(function)(INPUTS[0], INPUTS[1], x, INPUTS[3]))
+        return jax.jvp(gradient, (INPUTS[2],), (jnp.ones_like(INPUTS[2]),))[1]
+
+    assert_equal(curvature(looped(4)), curvature(at_once))
+
+
+def test_batched():
+    many = jnp.stack([INPUTS[0], 2 * INPUTS[0]])
+
+    def gradients(function):
+        return jax.vmap(jax.grad(energy(function)), (0, None, None, None))(many, *INPUTS[1:])
+
+    assert_equal(gradients(looped(4)), gradients(at_once))
+
+
+def test_derivatives_that_nobody_asks_for_are_not_computed():
+    """Forces need no gradient of the parameters: no sum over edges of their shape."""
+    text = str(jax.make_jaxpr(jax.grad(energy(looped(4)), argnums=2))(*INPUTS))
+    loops = text.count("edge_loop[")
+    assert loops == 2  # the energy, its derivative
+    shapes = [
+        eqn.outvars
+        for eqn in jax.make_jaxpr(jax.grad(energy(looped(4)), argnums=2))(*INPUTS).eqns
+        if eqn.primitive.name == "edge_loop"
+    ]
+    assert [x.aval.shape for x in shapes[-1]] == [INPUTS[2].shape]
