@@ -48,6 +48,12 @@ class Comparison:
             rows.append((f"MAE {name}", f"{value:.3g}"))
         return rows
 
+    def notes(self) -> list[str]:
+        """What was left out, of the trajectory and of the reference, and what limits a result."""
+        ours = list(self.trajectory.notes)
+        theirs = () if self.reference is None else self.reference.notes
+        return ours + [f"reference: {note}" for note in theirs if note not in ours]
+
     def differences(self) -> dict[str, float]:
         """Mean absolute errors against the reference, by curve or map."""
         found = {}
@@ -109,7 +115,7 @@ def analyze_files(
             if isinstance(r, Scalar)
         },
         "mae": comparison.differences(),
-        "notes": list(ours.notes),
+        "notes": comparison.notes(),
     }
     (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return comparison

@@ -33,7 +33,9 @@ def add(commands, common: argparse.ArgumentParser) -> None:
         "--out", type=Path, required=True, metavar="FOLDER", help="for CSV files and figures"
     )
     parser.add_argument(
-        "--reference", metavar="OTHER", help="draw this one too, and give the MAE between the two"
+        "--reference",
+        metavar="OTHER",
+        help="draw all frames of this one too, and give the MAE between the two",
     )
     parser.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings, as a file")
     arguments.add_overwrite(parser)
@@ -63,6 +65,6 @@ def run(args: argparse.Namespace) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
-    for note in comparison.trajectory.notes:
+    for note in comparison.notes():
         print(f"note: {note}")
     print(f"\nCSV files and figures in {args.out}")
