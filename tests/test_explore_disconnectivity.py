@@ -132,7 +132,9 @@ def test_figures_of_paths_and_scans(tmp_path):
     plots.scan_map(tmp_path / "map.png", x, x[:3], np.outer(x, x[:3]), ("x", "y"))
     plots.vibrational_spectrum(tmp_path / "spectrum.png", np.array([-120.0, 400.0, 3000.0]))
     plots.phonon_bands(tmp_path / "bands.png", x, np.outer(x, [1, 2, 3]), [(0, "G"), (1, "X")])
-    assert len([p for p in tmp_path.iterdir() if p.stat().st_size > 5000]) == 5
+    angles = np.random.default_rng(0).uniform(-180, 180, (400, 2))
+    plots.dihedral_density(tmp_path / "dense.png", angles, None, ("phi", "psi"))
+    assert len([p for p in tmp_path.iterdir() if p.stat().st_size > 5000]) == 6
     with pytest.raises(ValueError, match="0 finite"):
         plots.scan_line(tmp_path / "no.png", x, {"a": np.full(5, np.nan)}, "x")
     with pytest.raises(ValueError, match="two values of each"):

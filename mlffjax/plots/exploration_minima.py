@@ -9,6 +9,9 @@ from matplotlib.colors import LogNorm
 
 from mlffjax.plots.style import ACCENT, FAINT, MODEL, REFERENCE, figure, finite
 
+#: Fewer structures than this are drawn one by one in a map of dihedral angles.
+DENSITY_FROM = 300
+
 
 def disconnectivity(
     path: str | os.PathLike[str],
@@ -74,19 +77,22 @@ def dihedral_density(
     edges = np.linspace(-180, 180, bins + 1)
     with figure(path, 4.6 * len(panels), 4.0, columns=len(panels)) as axes:
         for ax, (name, values) in zip(np.atleast_1d(axes), panels, strict=True):
-            counts, _, _ = np.histogram2d(values[:, 0], values[:, 1], [edges, edges])
-            shown = np.where(counts > 0, counts, np.nan)
-            norm = LogNorm(1, max(float(counts.max()), 10.0))
-            drawn = ax.pcolormesh(edges, edges, shown.T, cmap="viridis", norm=norm)
-            bar = ax.figure.colorbar(drawn, ax=ax, pad=0.02, shrink=0.85)
-            bar.outline.set_visible(False)
-            bar.set_label("structures in a bin")
+            if len(values) < DENSITY_FROM:
+                ax.plot(values[:, 0], values[:, 1], "o", color=MODEL, ms=5, alpha=0.6, mew=0)
+            else:
+                counts, _, _ = np.histogram2d(values[:, 0], values[:, 1], [edges, edges])
+                shown = np.where(counts > 0, counts, np.nan)
+                norm = LogNorm(1, max(float(counts.max()), 10.0))
+                drawn = ax.pcolormesh(edges, edges, shown.T, cmap="viridis", norm=norm)
+                bar = ax.figure.colorbar(drawn, ax=ax, pad=0.02, shrink=0.85)
+                bar.outline.set_visible(False)
+                bar.set_label("structures in a bin")
             ax.set(xlim=(-180, 180), ylim=(-180, 180), aspect="equal")
             ax.set_xticks(range(-180, 181, 90))
             ax.set_yticks(range(-180, 181, 90))
             ax.set_xlabel(labels[0])
             ax.set_ylabel(labels[1])
-            ax.set_title(f"{len(values)} {name}", loc="left")
+            ax.set_title(f"{name[0].upper()}{name[1:]}: {len(values)} structures", loc="left")
 
 
 def minima_found(
