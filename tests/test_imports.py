@@ -22,7 +22,7 @@ LAYERS = (
     ("explore", "analysis"),
     ("plots", "prediction"),
     ("workflow", "simulation", "exploration", "analyze"),
-    ("dry_run", "quickstart"),
+    ("dry_run", "quickstart", "replica_simulation"),
     ("cli",),
     ("__main__",),
 )

@@ -3,8 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlffjax.cli import arguments
+
+if TYPE_CHECKING:
+    from mlffjax.config.md import MDSettings
+    from mlffjax.data import Frame
+    from mlffjax.potential import Potential
 
 EXAMPLES = """
 mlffjax md runs/ethanol start.xyz --out runs/ethanol-300K temperature=300 steps=20000
@@ -13,6 +19,7 @@ mlffjax md runs/ethanol frames.extxyz --frame -1 --out runs/last --config md.yam
 mlffjax md runs/water box.xyz --out runs/npt ensemble=npt-scr pressure_gpa=1e-4 steps=100000
 mlffjax md runs/water box.xyz --out runs/melt ensemble=csvr temperature=100 temperature_end=400
 mlffjax md runs/water box.xyz --out runs/npt --resume
+mlffjax md runs/ethanol start.xyz --out runs/six replicas=6 temperature=500 bond_check=true
 """
 
 
@@ -59,6 +66,9 @@ def run(args: argparse.Namespace) -> None:
         arguments.refuse_existing(record, overwrite=args.overwrite)
     frame = read_structure(args.structure, args.frame)
     potential = load_potential(args.model)
+    if settings.replicas > 1:
+        _replicas(args, settings, frame, potential)
+        return
     simulation = simulate(
         potential,
         frame,
@@ -75,3 +85,22 @@ def run(args: argparse.Namespace) -> None:
     if simulation.exit_code:
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         raise SystemExit(simulation.exit_code)
+
+
+def _replicas(
+    args: argparse.Namespace, settings: "MDSettings", frame: "Frame", potential: "Potential"
+) -> None:
+    """Simulate copies in one program and print the summary."""
+    from mlffjax.replica_simulation import simulate_replicas
+
+    if args.resume:
+        raise ValueError(
+            f"got --resume with replicas={settings.replicas}; expected a single run, as replicas "
+            "write no restart files; run again with --overwrite"
+        )
+    shown = not args.no_progress and sys.stderr.isatty()
+    simulation = simulate_replicas(
+        potential, frame, settings, args.out, overwrite=args.overwrite, progress=shown
+    )
+    arguments.print_rows(simulation.rows())
+    print(f"\ntrajectories and thermodynamics in {args.out}/replica_000 and so on")

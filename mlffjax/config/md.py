@@ -47,6 +47,7 @@ class MDSettings(Settings):
         directions.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise
         moves it like a particle.
+      replicas: copies that ``mlffjax md`` runs in one program, the k-th with the seed plus k.
       seed: of the initial velocities and of all noise.
       skin: in Angstrom; the neighbour list is made this much wider than the cutoff and remade
         when an atom has moved half of it. Chosen by the size of the system if not given.
@@ -83,6 +84,7 @@ class MDSettings(Settings):
     remove_drift: bool = True
     remove_rotation: bool = True
     fix_center: bool = False
+    replicas: PositiveInt = 1
     seed: int = 0
     skin: float | None = Field(default=None, ge=0)
     thermo_interval: PositiveInt = 10

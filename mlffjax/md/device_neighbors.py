@@ -29,8 +29,10 @@ from mlffjax.md.compaction import WORD, first_true, pack, set_bits
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
 
-#: Time to look at one slot of the cell lists, relative to one of all pairs.
-CELL_SLOT_COST = 3.0
+#: Time to look at one slot of the cell lists, relative to one of all pairs, where both cost the
+#: same: cell lists took 3 times as long at 0.7 pairs for a slot and 0.8 times at 1.65, on a CPU
+#: (``benchmarks/md_scaling.py lists``). For argon that is at some 1,800 atoms.
+CELL_SLOT_COST = 1.4
 #: Room for more candidates and edges than the first frame has.
 MARGIN = 1.15
 

@@ -171,7 +171,7 @@ class _Batch:
             place = frame.positions, frame.cell, frame.pbc
             plans[id(frame)] = plan_neighbors(*place, cutoff, skin)
             edges[id(frame)] = len(neighbor_list(*place, cutoff).senders)
-        copies = np.max([p.replicas for p in plans.values()], axis=0).tolist()
+        copies = np.array([p.replicas for p in plans.values()]).max(axis=0).tolist()
         plan = replace(
             next(iter(plans.values())),
             replicas=(copies[0], copies[1], copies[2]),

@@ -1,0 +1,214 @@
+"""Replicas in one program against single runs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from analytic_models import HarmonicPairs, LennardJones, PairModel, Repulsive
+from ase.build import bulk, molecule
+from numpy.testing import assert_allclose, assert_array_equal
+
+from mlffjax.config.md import MDSettings
+from mlffjax.data.frames import Frame
+from mlffjax.md import replica_chunk, replicas
+from mlffjax.md.engine import run_md
+from mlffjax.md.replica_chunk import ReplicaProgram
+from mlffjax.md.replicas import run_replicas
+from mlffjax.models import SO3krates
+from mlffjax.neighbors import neighbor_list
+from mlffjax.potential import Potential
+
+ELEMENTS = [1, 6, 8]
+
+
+def _potential(module, elements=ELEMENTS, dtype=jnp.float64) -> Potential:
+    baseline = [-1.0 * z for z in elements]
+    return Potential.init(module, elements, jax.random.key(0), dtype=dtype, baseline=baseline)
+
+
+class Springs(PairModel):
+    """A smooth pull of all pairs towards a distance, within a wide cutoff."""
+
+    def pair_energy(self, r):
+        x = jnp.clip(r / self.cutoff, 0, 1)
+        return 0.3 * (r - 2.0) ** 2 * (1 - x**2) ** 3
+
+
+def _settings(**kwargs) -> MDSettings:
+    return MDSettings(
+        **{
+            "ensemble": "nve",
+            "steps": 60,
+            "timestep_fs": 0.5,
+            "temperature": 300.0,
+            "thermo_interval": 7,
+            "frame_interval": 20,
+            "chunk_steps": 25,
+            **kwargs,
+        }
+    )
+
+
+def _same(together, single, atol=1e-9):
+    assert together.status == single.status
+    assert together.message == single.message
+    assert together.steps == single.steps
+    assert together.degrees_of_freedom == single.degrees_of_freedom
+    assert_array_equal(together.thermo.step, single.thermo.step)
+    for name in ("potential", "kinetic", "conserved", "temperature"):
+        ours, theirs = getattr(together.thermo, name), getattr(single.thermo, name)
+        assert_allclose(ours, theirs, rtol=1e-9, atol=atol)
+    assert_allclose(together.final.positions, single.final.positions, rtol=0, atol=atol)
+    assert_allclose(together.velocities, single.velocities, rtol=0, atol=atol)
+    assert together.final.energy == pytest.approx(single.final.energy, abs=atol)
+
+
+DIFFERENT = ("CH3CH2OH", "H2O", "CH4")
+ISOMERS = ("CH3CH2OH", "CH3OCH3", "CH3CH2OH")
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "names"),
+    [("nve", DIFFERENT), ("langevin", DIFFERENT), ("nose-hoover", ISOMERS), ("csvr", ISOMERS)],
+)
+def test_molecules_and_temperatures_as_in_single_runs(ensemble, names):
+    potential = _potential(Springs(cutoff=6.0))
+    structures = [molecule(name) for name in names]
+    each = [
+        _settings(ensemble=ensemble, temperature=t, seed=k, steps=n)
+        for k, (t, n) in enumerate([(300.0, 60), (500.0, 33), (50.0, 60)])
+    ]
+    together = run_replicas(potential, structures, each)
+    assert [r.steps for r in together] == [60, 33, 60]
+    for result, structure, settings in zip(together, structures, each, strict=True):
+        _same(result, run_md(potential, structure, settings))
+
+
+def test_copies_differ_by_their_seeds_and_pass_the_cell_and_the_skin():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    settings = _settings(temperature=200.0, timestep_fs=8.0, skin=0.3, seed=5)
+    together = run_replicas(potential, [atoms] * 2, settings)
+    assert together[0].thermo.kinetic[0] != together[1].thermo.kinetic[0]
+    for k, result in enumerate(together):
+        single = run_md(potential, atoms, settings.model_copy(update={"seed": 5 + k}))
+        assert single.rebuilds > 1
+        _same(result, single)
+
+
+def test_a_network_of_the_registry():
+    module = SO3krates(num_features=16, num_layers=1, num_heads=2, degrees=(1, 2), cutoff=4.0)
+    potential = _potential(module)
+    structures = [molecule("CH3CH2OH"), molecule("H2O")]
+    settings = _settings(steps=20, temperature=50.0)
+    together = run_replicas(potential, structures, settings)
+    for k, result in enumerate(together):
+        single = settings.model_copy(update={"seed": k})
+        _same(result, run_md(potential, structures[k], single), atol=1e-8)
+
+
+def _pair(distance: float, z: int = 6) -> Frame:
+    positions = np.array([[0, 0, 0], [distance, 0, 0]])
+    return Frame(np.array([z, z]), positions, np.zeros((3, 3)), np.zeros(3, bool))
+
+
+def test_one_that_explodes_leaves_the_others_alone(tmp_path):
+    potential = _potential(Repulsive(cutoff=6.0, limit=2.0))
+    three = Frame(
+        np.array([1, 6, 8]),
+        np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.6, 0]]),
+        np.zeros((3, 3)),
+        np.zeros(3, bool),
+    )
+    structures = [_pair(0.5), _pair(1.5), three, _pair(0.7, 8)]
+    settings = _settings(
+        steps=100, temperature=0.0, timestep_fs=0.5, explosion_temperature=1e9, thermo_interval=1
+    )
+    together = run_replicas(potential, structures, settings, folder=tmp_path)
+    singles = [run_md(potential, structure, settings) for structure in structures]
+    assert {r.status for r in singles} == {"finished", "exploded"}
+    for result, single in zip(together, singles, strict=True):
+        _same(result, single)
+    exploded = [k for k, r in enumerate(together) if r.status == "exploded"]
+    rows = (tmp_path / f"replica_{exploded[0]:03d}" / "thermo.csv").read_text().splitlines()
+    assert int(rows[-1].split(",")[0]) == together[exploded[0]].steps
+    assert all(np.isfinite(r.final.positions).all() for r in together)
+
+
+def test_broken_bonds_stop_one_replica():
+    potential = _potential(HarmonicPairs(cutoff=9.0, stiffness=2.0, length=1.5))
+    structures = [_pair(1.5), _pair(1.4)]
+    settings = _settings(bond_check=True, temperature=0.0, explosion_temperature=1e7)
+    speeds = [np.array([[-v, 0, 0], [v, 0, 0]]) for v in (0.001, 0.08)]
+    together = run_replicas(potential, structures, settings, initial_velocities=speeds)
+    assert [r.status for r in together] == ["finished", "exploded"]
+    assert "broken bond C0-C1" in together[1].message
+    for k, result in enumerate(together):
+        single = run_md(potential, structures[k], settings, initial_velocities=speeds[k])
+        _same(result, single)
+
+
+def test_overflow_is_redone_and_changes_nothing(monkeypatch):
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((2, 2, 1))
+    atoms.rattle(0.05, seed=1)
+    settings = _settings(steps=100, timestep_fs=5.0, temperature=300.0, skin=0.3)
+    exact = 2 * len(neighbor_list(atoms.positions, atoms.cell[:], atoms.pbc, 6.0).senders)
+    build = replicas._Batch._program
+
+    def run(edges):
+        def program(self):
+            made = build(self)
+            plan = dataclasses.replace(made.plan, candidates=2 * made.plan.candidates)
+            return ReplicaProgram(dataclasses.replace(made.single, plan=plan), edges)
+
+        monkeypatch.setattr(replicas._Batch, "_program", program)
+        return run_replicas(potential, [atoms] * 2, settings)
+
+    full, redone = run(2 * exact), run(exact + 4)
+    assert full[0].redone_chunks == 0
+    assert redone[0].redone_chunks >= 1
+    for a, b in zip(redone, full, strict=True):
+        assert_allclose(a.thermo.potential, b.thermo.potential, rtol=0, atol=1e-10)
+        assert_allclose(a.final.positions, b.final.positions, rtol=0, atol=1e-9)
+
+
+def test_rebuilding_one_after_the_other_changes_nothing(monkeypatch):
+    potential = _potential(Springs(cutoff=6.0))
+    structures = [molecule("H2O"), molecule("CH4"), molecule("CO2")]
+    settings = _settings(steps=10)
+    together = run_replicas(potential, structures, settings)
+    replica_chunk.advance.clear_cache()
+    replica_chunk.start.clear_cache()
+    monkeypatch.setattr(replica_chunk, "PAIRS_TOGETHER", 50)
+    for a, b in zip(run_replicas(potential, structures, settings), together, strict=True):
+        _same(a, b)
+    replica_chunk.advance.clear_cache()
+    replica_chunk.start.clear_cache()
+
+
+def test_one_compilation_for_all_stretches_and_a_second_run():
+    potential = _potential(Springs(cutoff=6.0))
+    run_replicas(potential, [molecule("H2O")] * 2, _settings())
+    before = replica_chunk.advance._cache_size()
+    run_replicas(potential, [molecule("H2O")] * 2, _settings(seed=3, temperature=250.0))
+    assert replica_chunk.advance._cache_size() == before
+
+
+def test_what_cannot_run_together_is_refused():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    crystal, free = bulk("Ar", "fcc", a=5.3), bulk("Ar", "fcc", a=5.3)
+    free.pbc = False
+    with pytest.raises(ValueError, match="other timestep_fs for replica 1"):
+        run_replicas(potential, crystal, [_settings(), _settings(timestep_fs=1.0)])
+    with pytest.raises(ValueError, match="periodic directions"):
+        run_replicas(potential, [crystal, free], _settings())
+    with pytest.raises(ValueError, match="2 structures and 3 settings"):
+        run_replicas(potential, [crystal] * 2, [_settings()] * 3)
+    pair = _potential(Springs(cutoff=6.0))
+    with pytest.raises(ValueError, match="degrees of freedom for csvr"):
+        run_replicas(pair, [molecule("H2O"), molecule("CH4")], _settings(ensemble="csvr"))
+    with pytest.raises(ValueError, match="constant volume"):
+        run_replicas(potential, [crystal] * 2, _settings(ensemble="npt-scr"))
