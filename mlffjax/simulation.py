@@ -173,6 +173,6 @@ def _draw(simulation: Simulation, settings: MDSettings, num_atoms: int) -> None:
     time = thermo.time_fs / 1000
     target = None if settings.ensemble == "nve" else settings.temperature
     plots.temperature(folder / "temperature.png", time, thermo.temperature, target)
-    if simulation.drift is not None:
-        total = thermo.conserved / num_atoms
+    if simulation.drift is not None and settings.ensemble == "nve":
+        total = thermo.total / num_atoms
         plots.energy_drift(folder / "energy_drift.png", time, total, simulation.drift)
