@@ -1,0 +1,91 @@
+"""Errors of finished runs at 300 K and 600 K, and their learning curves.
+
+    python table.py runs/acac test_MD_300K.xyz test_MD_600K.xyz
+
+prints a Markdown table and writes ``results/NAME.json`` and ``results/learning_curves.png``.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+import mlffjax
+from mlffjax.data import read_frames
+from mlffjax.plots.style import figure
+from mlffjax.training.callbacks import read_records
+from mlffjax.training.evaluate import evaluate
+
+HERE = Path(__file__).parent
+NAMES = {"mace": "MACE", "nequip": "NequIP", "so3krates": "SO3krates"}
+COLOURS = {"mace": "#8c6bb1", "nequip": "#009e73", "so3krates": "#0072b2"}
+
+
+def errors(run: Path, tests: list[Path]) -> dict[str, Any]:
+    """RMSE of the energy of a molecule in meV and of force components in meV/Å, by file."""
+    potential = mlffjax.load(run)
+    records = read_records(run / "metrics.jsonl")
+    valid = [r for r in records if r.kind == "valid"]
+    result: dict[str, Any] = {
+        "model": run.name,
+        "parameters": potential.num_parameters,
+        "steps": records[-1].step,
+        "step": [r.step for r in valid],
+        "valid_energy_rmse": [1e3 * r.values["energy_rmse"] for r in valid],
+        "valid_forces_rmse": [1e3 * r.values["forces_rmse"] for r in valid],
+        "test": {},
+    }
+    for path in tests:
+        frames = read_frames(path)
+        metrics = evaluate(potential, frames, batch_size=26).metrics
+        assert metrics.energy_rmse is not None
+        assert metrics.forces_rmse is not None
+        result["test"][path.stem] = {
+            "frames": len(frames),
+            "energy_rmse": 1e3 * metrics.energy_rmse * len(frames[0].numbers),
+            "forces_rmse": 1e3 * metrics.forces_rmse,
+        }
+    return result
+
+
+def curves(results: list[dict[str, Any]]) -> None:
+    with figure(HERE / "results" / "learning_curves.png", 9.0, 3.8, columns=2) as axes:
+        for ax, key, what in zip(
+            axes,
+            ("valid_forces_rmse", "valid_energy_rmse"),
+            ("force RMSE (meV/Å)", "energy RMSE (meV/atom)"),
+            strict=True,
+        ):
+            for r in results:
+                ax.plot(r["step"], r[key], color=COLOURS[r["model"]], label=NAMES[r["model"]])
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            ax.set_xlabel("steps of five molecules")
+            ax.set_ylabel(f"validation {what}")
+        axes[0].legend()
+
+
+def main(runs: Path, tests: list[Path]) -> None:
+    results = []
+    print("| | parameters | steps | 300 K: E, F | 600 K: E, F |\n|---|---|---|---|---|")
+    for name, title in NAMES.items():
+        if not (runs / name / "best").exists():
+            continue
+        result = errors(runs / name, tests)
+        results.append(result)
+        target = HERE / "results" / f"{name}.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(result, indent=1) + "\n")
+        cells = " | ".join(
+            f"{t['energy_rmse']:.1f}, {t['forces_rmse']:.1f}" for t in result["test"].values()
+        )
+        print(f"| {title} | {result['parameters']:,} | {result['steps']:,} | {cells} |", flush=True)
+    curves(results)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])
