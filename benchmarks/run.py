@@ -151,13 +151,27 @@ def conditions(args: argparse.Namespace) -> dict[str, Any]:
     git = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "command": " ".join(sys.argv),
+        "command": _command(args),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
         "machine": _processor(),
         "threads": args.threads,
         "load_before": os.getloadavg()[0],
     }
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command without the folders of this machine."""
+    words = ["python benchmarks/run.py", *args.suites]
+    for option in ("systems", "models", "tasks", "allocators"):
+        if chosen := getattr(args, option):
+            words += [f"--{option}", *chosen]
+    if args.peers:
+        words += ["--peers", *(f"{name}=PYTHON" for name in args.peers)]
+    if args.files:
+        words += ["--structure", *(f"{name}={file.name}" for name, file in args.files.items())]
+    words += ["--repeats", str(args.repeats), "--seconds", f"{args.seconds:g}"]
+    return " ".join(words + ["--prepare-together"] * args.prepare_together)
 
 
 def _processor() -> str:
