@@ -42,7 +42,7 @@ class MDSettings(Settings):
       chain_steps: integration steps of the chain for each half time step.
       suzuki_yoshida_steps: factors of the splitting of each chain step.
       remove_drift: subtract the motion of the centre of mass from the initial velocities, and
-        keep it at zero where a thermostat other than Langevin's acts.
+        keep it there under a thermostat other than Langevin's.
       remove_rotation: subtract the overall rotation too, for a frame without periodic
         directions.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise

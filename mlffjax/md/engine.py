@@ -216,9 +216,10 @@ class Run:
         settings = self.settings
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
+        direct = self.potential.module.direct_forces
         return Program(
             plan=plan,
-            integrator=Integrator.from_settings(settings, self.make.dof),
+            integrator=Integrator.from_settings(settings, self.make.dof, net_force=direct),
             steps=steps,
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,

@@ -122,8 +122,16 @@ class Integrator:
     suzuki_yoshida_steps: int
 
     @classmethod
-    def from_settings(cls, settings: MDSettings, dof: int) -> "Integrator":
-        """The integrator of the settings, for a system with ``dof`` degrees of freedom."""
+    def from_settings(
+        cls, settings: MDSettings, dof: int, *, net_force: bool = False
+    ) -> "Integrator":
+        """The integrator of the settings, for a system with ``dof`` degrees of freedom.
+
+        Args:
+          settings: of the run.
+          dof: degrees of freedom.
+          net_force: whether forces need not add up to zero, so that they push the whole system.
+        """
         rescaling = settings.ensemble in ("csvr", "npt-scr")
         period = settings.thermostat_period_fs or (
             RESCALING_PERIOD_FS if rescaling else 100 * settings.timestep_fs
@@ -132,12 +140,14 @@ class Integrator:
         hot, high = settings.temperature, settings.pressure_gpa
         last_hot = hot if settings.temperature_end is None else settings.temperature_end
         last_high = high if settings.pressure_end_gpa is None else settings.pressure_end_gpa
-        thermal = settings.ensemble not in ("nve", "langevin")
+        # A chain with forces that add up to zero keeps the centre of mass at rest by itself.
+        chained = settings.ensemble == "nose-hoover" and net_force
+        held = rescaling or settings.moving_cell or chained or centered_noise(settings)
         return cls(
             ensemble=settings.ensemble,
             dt=settings.timestep_fs / TIME_UNIT_FS,
             dof=dof,
-            fixed_center=settings.remove_drift and (thermal or centered_noise(settings)),
+            fixed_center=settings.remove_drift and held,
             kT=(BOLTZMANN * hot, BOLTZMANN * last_hot),
             pressure=(GPA * high, GPA * last_high),
             ramp_steps=settings.steps if settings.ramped else 0,
