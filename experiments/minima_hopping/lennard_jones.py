@@ -19,6 +19,7 @@ import numpy as np
 jax.config.update("jax_enable_x64", True)
 
 from mlffjax.config.explore import HoppingSettings, RelaxSettings  # noqa: E402
+from mlffjax.explore.hop_store import read_history, read_minima  # noqa: E402
 from mlffjax.explore.minima_hopping import hop  # noqa: E402
 from mlffjax.pair_potentials import lennard_jones  # noqa: E402
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=15.0, help="of processor time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--soften", type=int, default=0, help="steps of softening")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     args = parser.parse_args()
@@ -63,6 +65,7 @@ def main() -> None:
         energy_difference=1.0,
         timestep_fs=1.5,  # 0.023 tau
         mdmin=4,
+        soften_steps=args.soften,
         md_steps=500,
         permutations=True,
         mirror=True,
@@ -73,19 +76,17 @@ def main() -> None:
     )
     goal = KNOWN[args.atoms] + 1e-4
     begin, clock = time.process_time(), time.perf_counter()
-    seen = {"escapes": 0, "calls": 0, "minima": 0}
-    found: dict[str, float] = {}
+    lowest = [0.0]
 
     def progress(escapes, minima) -> None:
-        seen["escapes"] += len(escapes)
-        seen["calls"] += sum(e.force_calls for e in escapes)
-        seen["minima"] = minima
         low = min((e.energy for e in escapes if e.energy is not None), default=0.0)
-        if low < found.get("energy", 0.0) - 1e-6:
-            found.update(energy=low, **seen)
+        if low < lowest[0] - 1e-6:
+            lowest[0] = low
             spent = time.process_time() - begin
-            print(f"{low:.6f}  {seen}  {spent:.0f} s of processor time", flush=True)
-        if found["energy"] < goal or time.process_time() - begin > 60 * args.minutes:
+            print(
+                f"{low:.6f}  escape {escapes[-1].step}  {minima} minima  {spent:.0f} s", flush=True
+            )
+        if lowest[0] < goal or time.process_time() - begin > 60 * args.minutes:
             raise Enough
 
     starts = [random_cluster(args.atoms, args.seed + k) for k in range(args.walkers)]
@@ -94,20 +95,36 @@ def main() -> None:
     result = {
         "atoms": args.atoms,
         "known": KNOWN[args.atoms],
-        "lowest": found["energy"],
-        "reached": bool(found["energy"] < goal),
-        "at_escape": found["escapes"],
-        "at_force_call": found["calls"],
-        **seen,
+        **summary(args.folder, goal),
         "walkers": args.walkers,
         "seed": args.seed,
-        "processor_seconds": time.process_time() - begin,
-        "seconds": time.perf_counter() - clock,
+        "soften_steps": args.soften,
+        "processor_seconds_of_the_last_process": time.process_time() - begin,
+        "seconds_of_the_last_process": time.perf_counter() - clock,
     }
     RESULTS.mkdir(exist_ok=True)
-    name = f"lj{args.atoms}_seed{args.seed}.json"
+    name = f"lj{args.atoms}_seed{args.seed}_soften{args.soften}.json"
     (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
+
+
+def summary(folder: Path, goal: float) -> dict:
+    """The lowest minimum of the search and the effort until it was found, from its history.
+
+    A minimum that a start relaxed to counts from the escape 0.
+    """
+    history, minima = read_history(folder), list(read_minima(folder))
+    best = min(minima, key=lambda m: m.energy)
+    calls = np.cumsum([0, *(escape.force_calls for escape in history)])
+    return {
+        "lowest": best.energy,
+        "reached": bool(best.energy < goal),
+        "found_by_escape": best.first_seen + 1,
+        "force_calls_until_then": int(calls[best.first_seen + 1]),
+        "escapes": len(history),
+        "force_calls": int(calls[-1]),
+        "minima": len(minima),
+    }
 
 
 if __name__ == "__main__":

@@ -59,18 +59,22 @@ def compare(
     relax(potential, structures, settings)  # compiles
     one_by_one(potential, structures[:1], settings)
     parts = np.array_split(np.arange(len(structures)), rounds)
-    ratios, batch_seconds, ase_seconds = [], [], []
+    ratios, batch_seconds, ase_seconds, processor_ratios = [], [], [], []
     own: list[RelaxResult] = []
     reference: list[tuple[float, int]] = []
     for part in parts:
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), [time.process_time()]
         own = relax(potential, structures, settings)
         middle = time.perf_counter()
+        used.append(time.process_time())
         reference += one_by_one(potential, [structures[k] for k in part], settings)
         end = time.perf_counter()
+        used.append(time.process_time())
+        whole = len(structures) / len(part)
         batch_seconds.append(middle - begin)
-        ase_seconds.append((end - middle) * len(structures) / len(part))
+        ase_seconds.append((end - middle) * whole)
         ratios.append(ase_seconds[-1] / batch_seconds[-1])
+        processor_ratios.append((used[2] - used[1]) * whole / (used[1] - used[0]))
     away = np.array([abs(r.energy - e) for r, (e, _) in zip(own, reference, strict=True)])
     return {
         "method": settings.method,
@@ -85,6 +89,7 @@ def compare(
         "seconds_batch": float(np.median(batch_seconds)),
         "seconds_ase": float(np.median(ase_seconds)),
         "ratio_of_times": float(np.median(ratios)),
+        "ratio_of_processor_times": float(np.median(processor_ratios)),
     }
 
 
