@@ -17,7 +17,7 @@ from mlffjax.potential import Potential
 
 #: Written by experiments/mace/reference.py with mace-torch 0.3.16, random parameters.
 DATA = Path(__file__).parent / "data" / "interop"
-MODELS = ["mace", "scaleshift_agnesi_zbl"]
+MODELS = ["mace", "scaleshift_agnesi_zbl", "density_agnesi_zbl"]
 SYSTEMS = ["molecule", "crystal"]
 
 
@@ -95,8 +95,10 @@ def change(model: TorchObject, place: str, **attributes) -> None:
         ("", {"heads": ["a", "b"]}, "heads a, b; expected one"),
         ("", {"apply_cutoff": False}, "apply_cutoff = False; expected True"),
         ("", {"use_agnostic_product": True}, "use_agnostic_product"),
+        ("interactions.0", {"kind": "mace.modules.blocks.RealAgnosticAttResidualInteractionBlock"},
+         "RealAgnosticAttResidualInteractionBlock; expected"),
         ("interactions.0", {"kind": "mace.modules.blocks.RealAgnosticDensityInteractionBlock"},
-         "RealAgnosticDensityInteractionBlock; expected"),
+         "RealAgnosticResidualInteractionBlock; expected RealAgnosticDensityResidual"),
         ("interactions.1", {"kind": "mace.modules.blocks.RealAgnosticInteractionBlock"},
          "RealAgnosticInteractionBlock; expected RealAgnosticResidual"),
         ("interactions.1.linear_up", {"kind": "cuequivariance_torch.Linear"}, "of the package cue"),

@@ -88,7 +88,7 @@ def test_wrong_settings_are_refused(settings):
 
 
 def test_foundation_model_options_keep_the_contract():
-    """Residual first layer, Agnesi transform, pair repulsion, even degree and correlation."""
+    """Residual first layer, Agnesi transform, pair repulsion, density, even degrees and orders."""
     module = MACE(
         cutoff=CUTOFF,
         avg_num_neighbors=8.0,
@@ -102,6 +102,7 @@ def test_foundation_model_options_keep_the_contract():
         residual_first=True,
         distance_transform="agnesi",
         pair_repulsion=True,
+        density_normalization=True,
     )
     model = Model(module)
     for check in (check_rotation, check_forces_are_gradient, check_smooth_at_cutoff):

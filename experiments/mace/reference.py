@@ -28,6 +28,7 @@ SMALL = {
     "kind": "MACE",
     "dtype": torch.float64,
     "first": "RealAgnosticInteractionBlock",
+    "rest": "RealAgnosticResidualInteractionBlock",
     "hidden_irreps": "2x0e+2x1o",
     "max_ell": 2,
     "correlation": 2,
@@ -41,6 +42,11 @@ SMALL = {
     "r_max": 4.0,
 }
 RESIDUAL = {"kind": "ScaleShiftMACE", "first": "RealAgnosticResidualInteractionBlock"}
+DENSITY = {
+    "kind": "ScaleShiftMACE",
+    "first": "RealAgnosticDensityInteractionBlock",
+    "rest": "RealAgnosticDensityResidualInteractionBlock",
+}
 FULL = {"max_ell": 3, "correlation": 3, "radial_MLP": [64, 64, 64], "MLP_irreps": "16x0e"}
 MODELS = {
     "mace": {},
@@ -50,6 +56,10 @@ MODELS = {
     },
     "zbl": {"pair_repulsion": True},
     "agnesi": {"distance_transform": "Agnesi"},
+    "density_agnesi_zbl": {**DENSITY, "pair_repulsion": True, "distance_transform": "Agnesi"},
+    "density_residual": {
+        **DENSITY, "first": "RealAgnosticDensityResidualInteractionBlock", "num_interactions": 3,
+    },
     "float32": {**RESIDUAL, "dtype": torch.float32, "pair_repulsion": True,
                 "distance_transform": "Agnesi"},
     "three_layers": {**RESIDUAL, "num_interactions": 3, "correlation": 3, "max_ell": 1},
@@ -63,6 +73,10 @@ MODELS = {
     "MACE-MP-0_large": {
         **RESIDUAL, **FULL, "hidden_irreps": "4x0e+4x1o+4x2e", "num_bessel": 10, "r_max": 6.0,
         "dtype": torch.float32,
+    },
+    "MACE-MPA-0_medium": {
+        **DENSITY, **FULL, "hidden_irreps": "8x0e+8x1o", "num_bessel": 10, "r_max": 6.0,
+        "dtype": torch.float32, "pair_repulsion": True, "distance_transform": "Agnesi",
     },
     "MACE-OFF23_medium": {
         **RESIDUAL, **FULL, "hidden_irreps": "8x0e+8x1o", "num_bessel": 8, "r_max": 5.0,
@@ -79,7 +93,7 @@ def build(settings: dict) -> torch.nn.Module:
         "num_bessel": settings["num_bessel"],
         "num_polynomial_cutoff": settings["num_polynomial_cutoff"],
         "max_ell": settings["max_ell"],
-        "interaction_cls": blocks["RealAgnosticResidualInteractionBlock"],
+        "interaction_cls": blocks[settings["rest"]],
         "interaction_cls_first": blocks[settings["first"]],
         "num_interactions": settings["num_interactions"],
         "num_elements": len(ELEMENTS),

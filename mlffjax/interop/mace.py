@@ -120,6 +120,7 @@ def _module(config: Mapping[str, Any], num_elements: int) -> MACE:
         radial_widths=tuple(config["radial_MLP"]),
         readout_width=int(config["MLP_irreps"].split("x")[0]),
         residual_first="Residual" in config["interaction_first"],
+        density_normalization="Density" in config["interaction_first"],
         distance_transform=None if transform in (None, "None") else str(transform).lower(),
         pair_repulsion=bool(config.get("pair_repulsion", False)),
     )
@@ -164,7 +165,7 @@ def _layer(source: ReferenceParameters, module: MACE, layer: int) -> dict[str, A
     kept = outputs[: min(len(sources), len(outputs))] if residual else targets
     skip = source.take(path + "skip_tp.weight").reshape(-1, channels, num_elements, channels)
     skip = skip.transpose(0, 2, 1, 3) / math.sqrt(num_elements)
-    return {
+    params: dict[str, Any] = {
         "up": _linear(source.take(path + "linear_up.weight"), sources, channels),
         "radial": _radial(source, module, path, sources, targets, paths),
         "linear": _linear(source.take(path + "linear.weight"), targets, channels, paths),
@@ -174,6 +175,9 @@ def _layer(source: ReferenceParameters, module: MACE, layer: int) -> dict[str, A
             source.take(f"products.{layer}.linear.weight"), outputs, channels
         ),
     }
+    if module.density_normalization:
+        params["density"] = {"kernel": source.take(path + "density_fn.layer0.weight")}
+    return params
 
 
 def _linear(

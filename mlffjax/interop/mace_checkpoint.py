@@ -9,8 +9,13 @@ import numpy as np
 from mlffjax.interop.torch_file import TorchObject, read_torch_file, state_dict_of
 
 MODELS = ("MACE", "ScaleShiftMACE")
-RESIDUAL = "RealAgnosticResidualInteractionBlock"
-FIRST = ("RealAgnosticInteractionBlock", RESIDUAL)
+#: Classes that the first interaction may have, and that of the others then.
+INTERACTIONS = {
+    "RealAgnosticInteractionBlock": "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticResidualInteractionBlock": "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticDensityInteractionBlock": "RealAgnosticDensityResidualInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock": "RealAgnosticDensityResidualInteractionBlock",
+}
 #: Normalisation of SiLU by e3nn 0.4.4, a mean over a million random numbers of a fixed seed.
 SILU_CONSTANT = 1.6791767923989418
 #: Attributes of the model that change the formulas, with the only value that is read.
@@ -155,9 +160,9 @@ def _expect_layers(blocks: Sequence[TorchObject], readouts: Sequence[TorchObject
             "got a model with one interaction; expected at least two; others have no "
             "non-linear readout and are not read"
         )
-    _expect("a first interaction of the class", blocks[0].name, FIRST)
+    _expect("a first interaction of the class", blocks[0].name, [*INTERACTIONS])
     for block in blocks[1:]:
-        _expect("an interaction of the class", block.name, [RESIDUAL])
+        _expect("an interaction of the class", block.name, [INTERACTIONS[blocks[0].name]])
     names = [readout.name for readout in readouts]
     expected = ["LinearReadoutBlock"] * (len(blocks) - 1) + ["NonLinearReadoutBlock"]
     _expect("the readouts", names, [expected])

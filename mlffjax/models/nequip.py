@@ -15,19 +15,18 @@ from jaxtyping import Array, Float
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.cutoffs import polynomial_cutoff
+from mlffjax.nn.equivariant_convolution import radial_convolution
 from mlffjax.nn.equivariant_linear import (
     ElementLinear,
     IrrepLinear,
     NormalDense,
-    RadialNetwork,
     normalized_silu,
     normalized_tanh,
-    radial_weights,
 )
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.radial import bessel_basis
 from mlffjax.nn.spherical_harmonics import spherical_harmonics
-from mlffjax.nn.tensor_product import Features, Irrep, convolution, coupling_paths
+from mlffjax.nn.tensor_product import Features, Irrep, coupling_paths
 
 SCALAR = Irrep(0, 1)
 
@@ -185,18 +184,14 @@ class InteractionBlock(nn.Module):
           graph: the edges.
         """
         channels = features[0].shape[-1]
-        paths = coupling_paths(self.sources, self.max_degree, self.outputs)
-        up = IrrepLinear(self.sources, channels, name="up")(features)
-        network = RadialNetwork((*self.radial_widths, len(paths) * channels), name="radial")
-        sums = convolution(
-            up,
+        sums = radial_convolution(
+            features,
             self.sources,
-            harmonics,
             self.outputs,
-            paths,
+            self.max_degree,
+            self.radial_widths,
             basis,
-            radial_weights,
-            network(basis),
+            harmonics,
             graph,
         )
         sums = tuple(x / math.sqrt(self.avg_num_neighbors) for x in sums)
