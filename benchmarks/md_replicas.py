@@ -1,0 +1,76 @@
+"""Dynamics of 1 to 64 replicas in one program: steps of all together in a second.
+
+    python benchmarks/md_replicas.py --json results/md_replicas_cpu.json
+
+SO3krates with the sizes of the quickstart and random weights, on the built-in ethanol; float32.
+Random weights have no stable dynamics, so the time step is tiny. Times are of the processor
+(``time.process_time``), medians of repeats that are interleaved over the rows.
+"""
+
+import argparse
+import json
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mlffjax.config.md import MDSettings
+from mlffjax.data.builtin import load_builtin
+from mlffjax.md.engine import run_md
+from mlffjax.md.replicas import run_replicas
+from mlffjax.models import build
+from mlffjax.potential import Potential
+
+COUNTS = (1, 4, 16, 64)
+#: Steps of a stretch, and stretches, of which the first holds what is left of the start.
+STEPS, STRETCHES = 20, 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time replicas in one program.")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="where to write the results")
+    args = parser.parse_args()
+    sizes = {"num_features": 72, "num_layers": 3}
+    potential = Potential.init(build("so3krates", sizes), [1, 6, 8], jax.random.key(0))
+    frame = next(f for f in load_builtin("ethanol") if len(f.numbers) == 9)
+    settings = MDSettings(
+        ensemble="langevin",
+        temperature=10.0,
+        timestep_fs=1e-3,
+        steps=STEPS * STRETCHES,
+        chunk_steps=STEPS,
+        frame_interval=STEPS * STRETCHES,
+    )
+    times: dict[int, list[float]] = {count: [] for count in (0, *COUNTS)}
+    for _ in range(args.rounds):
+        for count, values in times.items():
+            marks: list[float] = []
+            note = lambda *_, marks=marks: marks.append(time.process_time())  # noqa: E731
+            if count:
+                run_replicas(potential, [frame] * count, settings, progress=note)
+            else:
+                run_md(potential, frame, settings, progress=note)
+            # A single run also reports its start.
+            values += (1e3 * np.diff(marks[-STRETCHES:]) / STEPS).tolist()
+    single = float(np.median(times.pop(0)))
+    rows: list[dict[str, Any]] = []
+    print(f"single run: {single:.3f} ms a step")
+    for count, values in times.items():
+        ms = float(np.median(values))
+        rows.append({"replicas": count, "ms": ms, "gain": count * single / ms})
+        print(
+            f"{count:>3} replicas: {ms:8.3f} ms a step of all, {1e3 * count / ms:8.0f} steps in a "
+            f"second of processor time, {rows[-1]['gain']:.2f} times one by one",
+            flush=True,
+        )
+    if args.json:
+        results = {"jax": version("jax"), "single_ms": single, "rows": rows}
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
