@@ -46,7 +46,9 @@ def start_process(folder: Path, *, resume: bool) -> subprocess.Popen:
         "from test_training_kill import start\n"
         f"start(Path({str(folder)!r}), resume={resume})\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    # XLA's loader writes kilobytes for every cached program: enough to fill the pipe and stop it.
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=quiet)
 
 
 def kill_at_random(folder: Path, rng: random.Random, *, resume: bool) -> None:
