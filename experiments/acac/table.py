@@ -64,7 +64,7 @@ def curves(results: list[dict[str, Any]]) -> None:
             ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.yaxis.set_minor_formatter(NullFormatter())
-            ax.set_xlabel("steps of five molecules")
+            ax.set_xlabel("steps of two molecules")
             ax.set_ylabel(f"validation {what}")
         axes[0].legend()
 

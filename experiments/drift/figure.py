@@ -10,30 +10,28 @@ from matplotlib.axes import Axes
 from mlffjax.plots.style import ACCENT, MODEL, figure
 
 TITLES = {"equiformer_v2": "EquiformerV2", "leignn": "LEIGNN", "alphanet": "AlphaNet"}
+FACES = (("published", "_published", ACCENT), ("default", "", MODEL))
 
 
 def panel(ax: Axes, face: str, run: dict[str, Any], colour: str) -> None:
-    ax.plot(
-        run["time_ps"],
-        run["total_mev_per_atom"],
-        color=colour,
-        linewidth=1.1,
-        label=f"{face}: {run['drift']:+.3g} meV/atom/ps",
-    )
-    # Linear within 1 meV/atom, logarithmic beyond: the two faces differ by orders of magnitude.
+    """One run; linear within 1 meV/atom and logarithmic beyond, where the faces differ by far."""
+    label = f"{face}: {run['drift']:+.3g} meV/atom/ps"
+    energy = run["total_mev_per_atom"]
+    ax.plot(run["time_ps"], energy, color=colour, linewidth=1.1, label=label)
     ax.set_yscale("symlog", linthresh=1.0)
 
 
 def main(folder: Path) -> None:
-    with figure(folder / "drift.png", 12.0, 4.0, columns=3) as axes:
-        for ax, (name, title) in zip(axes, TITLES.items(), strict=True):
-            for face, suffix, colour in (
-                ("published", "_published", ACCENT),
-                ("default", "", MODEL),
-            ):
-                run = json.loads((folder / f"{name}{suffix}.json").read_text())
-                panel(ax, face, run, colour)
-            ax.set_title(title, loc="left")
+    runs = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
+    names = [name for name in TITLES if name in runs]
+    with figure(folder / "drift.png", 4.0 * len(names), 4.0, columns=len(names)) as axes:
+        for ax, name in zip(axes, names, strict=True):
+            for face, suffix, colour in FACES:
+                if name + suffix in runs:
+                    panel(ax, face, runs[name + suffix], colour)
+            low, high = ax.get_ylim()
+            ax.set_ylim(min(low, -2.0), max(high, 2.0))
+            ax.set_title(TITLES[name], loc="left")
             ax.set_xlabel("time (ps)")
             ax.legend(loc="best")
         axes[0].set_ylabel("change of total energy (meV/atom)")
