@@ -77,7 +77,7 @@ def run(name: str, model: dict[str, Any], base: dict[str, Any], target: Path) ->
         resume=resume,
         callbacks=[ProcessorTime()],
     )
-    metrics = evaluate(outcome.potential, ready.sets.test, batch_size=20).metrics
+    test = evaluate(outcome.potential, ready.sets.test, batch_size=20).metrics.as_dict()
     records = read_records(folder / "metrics.jsonl")
     valid = [r for r in records if r.kind == "valid"]
     result = {
@@ -88,7 +88,7 @@ def run(name: str, model: dict[str, Any], base: dict[str, Any], target: Path) ->
         "milliseconds_per_step": milliseconds_per_step(folder / "cpu.jsonl"),
         "atoms": len(ready.sets.test[0].numbers),
         "test_frames": len(ready.sets.test),
-        "test": metrics.as_dict(),
+        "test": test,
         "curve": {
             "step": [r.step for r in valid],
             "energy_mae": [r.values["energy_mae"] for r in valid],
@@ -98,8 +98,8 @@ def run(name: str, model: dict[str, Any], base: dict[str, Any], target: Path) ->
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(result, indent=1) + "\n")
     print(
-        f"{name}: energy MAE {1e3 * metrics.energy_mae:.3f} meV/atom, "
-        f"force MAE {1e3 * metrics.forces_mae:.1f} meV/Å, "
+        f"{name}: energy MAE {1e3 * test['energy_mae']:.3f} meV/atom, "
+        f"force MAE {1e3 * test['forces_mae']:.1f} meV/Å, "
         f"{result['milliseconds_per_step']:.1f} ms a step",
         flush=True,
     )

@@ -30,10 +30,11 @@ def main(folder: Path) -> None:
                 if name + suffix in runs:
                     panel(ax, face, runs[name + suffix], colour)
             low, high = ax.get_ylim()
-            ax.set_ylim(min(low, -2.0), max(high, 2.0))
+            # Room for the legend below.
+            ax.set_ylim(10 * min(low, -2.0), max(high, 2.0))
             ax.set_title(TITLES[name], loc="left")
             ax.set_xlabel("time (ps)")
-            ax.legend(loc="best")
+            ax.legend(loc="lower right")
         axes[0].set_ylabel("change of total energy (meV/atom)")
 
 
