@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mlffjax.checkpoint import load as load
     from mlffjax.checkpoint import save as save
     from mlffjax.config.base import ConfigError as ConfigError
+    from mlffjax.config.explore import HoppingSettings as HoppingSettings
+    from mlffjax.config.explore import RelaxSettings as RelaxSettings
     from mlffjax.config.md import MDSettings as MDSettings
     from mlffjax.config.run import RunSettings as RunSettings
     from mlffjax.config.training import TrainingSettings as TrainingSettings
@@ -22,11 +24,16 @@ if TYPE_CHECKING:
     from mlffjax.data.extxyz import write_extxyz as write_extxyz
     from mlffjax.data.frames import Frame as Frame
     from mlffjax.data.readers import read_frames as read_frames
+    from mlffjax.explore.minima_hopping import hop as hop
+    from mlffjax.explore.neb import nudged_elastic_band as nudged_elastic_band
+    from mlffjax.explore.relax import relax as relax
+    from mlffjax.explore.vibrations import vibrations as vibrations
     from mlffjax.graph import AtomGraph as AtomGraph
     from mlffjax.graph import GraphSize as GraphSize
     from mlffjax.graph import batch as batch
     from mlffjax.graph import pad as pad
     from mlffjax.md.engine import run_md as run_md
+    from mlffjax.md.replicas import run_replicas as run_replicas
     from mlffjax.models import ARCHITECTURES as ARCHITECTURES
     from mlffjax.models import Architecture as Architecture
     from mlffjax.models import build as build
@@ -45,10 +52,12 @@ _HOMES = {
     "ConfigError": "mlffjax.config.base",
     "Frame": "mlffjax.data.frames",
     "GraphSize": "mlffjax.graph",
+    "HoppingSettings": "mlffjax.config.explore",
     "MDSettings": "mlffjax.config.md",
     "MLFFCalculator": "mlffjax.calculator",
     "Potential": "mlffjax.potential",
     "Prediction": "mlffjax.potential",
+    "RelaxSettings": "mlffjax.config.explore",
     "RunSettings": "mlffjax.config.run",
     "TrainingSettings": "mlffjax.config.training",
     "atom_graph": "mlffjax.neighbors",
@@ -56,15 +65,20 @@ _HOMES = {
     "build": "mlffjax.models",
     "evaluate": "mlffjax.training.evaluate",
     "fit_baseline": "mlffjax.data.baseline",
+    "hop": "mlffjax.explore.minima_hopping",
     "load": "mlffjax.checkpoint",
     "load_builtin": "mlffjax.data.builtin",
     "neighbor_list": "mlffjax.neighbors",
+    "nudged_elastic_band": "mlffjax.explore.neb",
     "pad": "mlffjax.graph",
     "predict_frames": "mlffjax.prediction",
     "read_frames": "mlffjax.data.readers",
+    "relax": "mlffjax.explore.relax",
     "run_md": "mlffjax.md.engine",
+    "run_replicas": "mlffjax.md.replicas",
     "save": "mlffjax.checkpoint",
     "train": "mlffjax.training.loop",
+    "vibrations": "mlffjax.explore.vibrations",
     "write_extxyz": "mlffjax.data.extxyz",
 }
 
