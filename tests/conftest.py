@@ -1,9 +1,12 @@
 """Settings of every test: float64 available, shapes checked, a compilation cache between runs."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 CACHE = os.environ.get("MLFFJAX_TEST_CACHE") or Path(
@@ -19,3 +22,12 @@ if not jax.config.jax_compilation_cache_dir:
 # where arrays are computed: the pytrees of graph.py and potential.py also hold NumPy arrays on
 # the host and placeholders inside JAX transformations, which their annotations do not name.
 install_import_hook(("mlffjax.nn", "mlffjax.models"), "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_freed() -> Iterator[None]:
+    """Every program that XLA compiles for the CPU maps some pages of memory. The kernel allows a
+    process 65,530 maps by default; all files in one process reach it, and the process dies."""
+    yield
+    jax.clear_caches()
+    gc.collect()
