@@ -11,6 +11,7 @@ from nequip.data import AtomicDataDict
 from nequip.data.ase import from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.model import NequIPGNNModel
+from nequip.utils.global_state import set_global_state
 from serve import Call, serve
 
 Model = torch.nn.Module
@@ -94,5 +95,6 @@ def _versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    set_global_state()
     torch.set_num_threads(int(sys.argv[1]))
     serve({"forces": forces, "training": training}, _versions)
