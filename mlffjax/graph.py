@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
+from mlffjax.compaction import first_true
 from mlffjax.types import (
     AtomMask,
     Cells,
@@ -25,7 +26,8 @@ from mlffjax.types import (
 class AtomGraph:
     """Atoms, cells and edges of a batch of structures.
 
-    Atoms and edges of one structure are contiguous; edges are sorted by receiver.
+    Atoms and edges of one structure are contiguous; edges are sorted by receiver. With every edge
+    ``i-j`` there is the edge ``j-i``, except in what :func:`half` returns.
 
     Attributes:
       numbers: atomic numbers ``[atoms]``.
@@ -80,7 +82,8 @@ class EdgeGraph:
       vectors: ``r_ij = r_j - r_i + S_ij @ cell`` ``[edges, 3]`` in Angstrom.
       species: index of each atom into the potential's elements ``[atoms]``.
       numbers: atomic numbers ``[atoms]``.
-      senders, receivers, graph_index and the masks: as in :class:`AtomGraph`.
+      senders, receivers, graph_index and the masks: as in :class:`AtomGraph`; of :func:`half`
+        for an architecture that is ``pairwise``.
     """
 
     vectors: EdgeVectors
@@ -158,6 +161,27 @@ def edge_vectors(graph: AtomGraph, far: float = 1e3) -> EdgeVectors:
     )
     padding = jnp.array([far, 0.0, 0.0], vectors.dtype)
     return jnp.where(graph.edge_mask[:, None], vectors, padding)
+
+
+def half(graph: AtomGraph) -> AtomGraph:
+    """The graph with one of the two edges of every pair of neighbours; can be compiled.
+
+    Of the edges ``i-j`` and ``j-i`` the one whose receiver comes later is kept, of an atom and its
+    own images the one whose first shift that is not zero is positive. Edges stay sorted by
+    receiver, and there is room for half as many.
+    """
+    rank = graph.shifts[:, 2]
+    for axis in (1, 0):
+        rank = jnp.where(graph.shifts[:, axis] != 0, graph.shifts[:, axis], rank)
+    forward = (graph.receivers > graph.senders) | ((graph.receivers == graph.senders) & (rank > 0))
+    index, mask, _ = first_true(graph.edge_mask & forward, (graph.senders.shape[0] + 1) // 2)
+    last = graph.num_atoms - 1
+    return graph.replace(
+        senders=jnp.where(mask, graph.senders[index], last),
+        receivers=jnp.where(mask, graph.receivers[index], last),
+        shifts=jnp.where(mask[:, None], graph.shifts[index], 0),
+        edge_mask=mask,
+    )
 
 
 def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors
+from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors, half
 from mlffjax.models import Architecture
 from mlffjax.models.base import AtomwiseOutput
 from mlffjax.nn.scatter import masked, sum_over_graph
@@ -170,7 +170,7 @@ class Potential:
 
     def energy(self, graph: AtomGraph) -> Prediction:
         """Energies of a batch, without forces."""
-        graph = jax.tree.map(jnp.asarray, graph)
+        graph = self._edges_wanted(graph)
         return self._prediction(graph, self._atomwise(edge_vectors(graph), graph))
 
     def energy_forces(self, graph: AtomGraph, key: PRNGKeyArray | None = None) -> Prediction:
@@ -190,6 +190,10 @@ class Potential:
           key: of dropout and stochastic depth, for training; without one neither acts.
         """
         return self._differentiate(graph, key, with_stress=True)
+
+    def _edges_wanted(self, graph: AtomGraph) -> AtomGraph:
+        graph = jax.tree.map(jnp.asarray, graph)
+        return half(graph) if self.module.pairwise else graph
 
     def _atomwise(
         self, vectors: Float[Array, "edges 3"], graph: AtomGraph, key: PRNGKeyArray | None = None
@@ -234,7 +238,7 @@ class Potential:
     def _differentiate(
         self, graph: AtomGraph, key: PRNGKeyArray | None, *, with_stress: bool
     ) -> Prediction:
-        graph = jax.tree.map(jnp.asarray, graph)
+        graph = self._edges_wanted(graph)
         vectors = edge_vectors(graph)
         if self.module.direct_forces and not with_stress:
             return self._prediction(graph, self._atomwise(vectors, graph, key))

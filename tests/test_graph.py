@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import molecule, silicon, slab
+from systems import molecule, one_atom_cell, silicon, slab
 
-from mlffjax.graph import AtomGraph, GraphSize, batch, bucket, edge_vectors, pad
+from mlffjax.graph import AtomGraph, GraphSize, batch, bucket, edge_vectors, half, pad
 from mlffjax.neighbors import atom_graph
 
 CUTOFF = 3.0
@@ -46,6 +46,26 @@ def test_batch_moves_the_indices() -> None:
     same = joined.graph_index[joined.senders] == joined.graph_index[joined.receivers]
     assert same.all()
     assert joined.senders.dtype == joined.graph_index.dtype == np.int32
+
+
+@pytest.mark.parametrize("extra", [0, 1, 6])
+def test_half_holds_every_pair_once(extra: int) -> None:
+    """Also of atoms that are their own neighbours, in a batch, and with padding."""
+    graph = batch([graph_of(a) for a in (one_atom_cell(), silicon(), molecule(), slab())])
+    size = graph.size
+    padded = pad(graph, GraphSize(size.atoms + extra, size.edges + extra, size.graphs + extra))
+    got = jax.jit(half)(jax.tree.map(jnp.asarray, padded))
+    assert got.senders.shape == ((size.edges + extra + 1) // 2,)
+    assert (np.diff(got.receivers) >= 0).all()
+    real = np.asarray(got.edge_mask)
+    senders, receivers, shifts = (
+        np.asarray(x)[real] for x in (got.senders, got.receivers, got.shifts)
+    )
+    rows = lambda s, r, t: set(zip(s.tolist(), r.tolist(), map(tuple, t.tolist()), strict=True))  # noqa: E731
+    forth, back = rows(senders, receivers, shifts), rows(receivers, senders, -shifts)
+    assert len(forth) == len(back) == real.sum()
+    assert not forth & back
+    assert forth | back == rows(graph.senders, graph.receivers, graph.shifts)
 
 
 def test_batch_of_nothing() -> None:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mlffjax.md.compaction import WORD, pack, set_bits
+from mlffjax.compaction import WORD, pack, set_bits
 from mlffjax.types import HostCell, HostVectors, Positions
 
 #: Room in a cell, relative to the fullest one at the start.

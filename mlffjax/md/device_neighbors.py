@@ -22,10 +22,10 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mlffjax.compaction import WORD, first_true, pack, set_bits
 from mlffjax.graph import AtomGraph, bucket
 from mlffjax.md.cell_lists import MARGIN as CELL_MARGIN
 from mlffjax.md.cell_lists import CellLists, cell_lists
-from mlffjax.md.compaction import WORD, first_true, pack, set_bits
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
 

@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mlffjax.compaction import first_true
 from mlffjax.graph import AtomGraph
 from mlffjax.md import chunk, device_neighbors
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.chunk import Program, System
-from mlffjax.md.compaction import first_true
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
 from mlffjax.potential import Potential

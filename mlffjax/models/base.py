@@ -48,6 +48,14 @@ class Architecture(nn.Module):
         return False
 
     @property
+    def pairwise(self) -> bool:
+        """Whether each pair of neighbours is wanted once, by one of its two edges.
+
+        What depends on the distance alone is then computed once for both directions.
+        """
+        return False
+
+    @property
     def extensive(self) -> bool:
         """Whether the energy of two distant systems is the sum of their energies."""
         return True

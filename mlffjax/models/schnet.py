@@ -19,8 +19,8 @@ from mlffjax.nn.radial import gaussian_basis
 from mlffjax.nn.scatter import masked
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
 
-#: Edges of one block.
-EDGES_PER_BLOCK = 512
+#: Pairs of one block.
+EDGES_PER_BLOCK = 2048
 EDGES_PER_BLOCK_ON_ACCELERATOR = 65536
 
 
@@ -56,6 +56,10 @@ class SchNet(Architecture):
     num_features: int = 128
     num_layers: int = 6
     num_basis: int = 50
+
+    @property
+    def pairwise(self) -> bool:
+        return True
 
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
@@ -113,24 +117,27 @@ class Interaction(nn.Module):
         width, dtype = self.num_features, features.dtype
         first = DenseParameters(width, name="filter_0")(basis.shape[1], dtype)
         second = DenseParameters(width, name="filter_1")(width, dtype)
-        convolved = edge_loop(
+        inputs = dense("in", use_bias=False)(features)
+        sums = edge_loop(
             _filtered,
             graph.senders,
             graph.receivers,
             EdgeTerms(
-                senders=dense("in", use_bias=False)(features),
+                senders=inputs,
+                receivers=inputs,
                 edges=(basis, masked(envelope, graph.edge_mask)),
                 shared=(first, second),
             ),
             graph.num_atoms,
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
-        ).receivers
+        )
+        convolved = sums.senders + sums.receivers
         return dense("out_1")(shifted_softplus(dense("out_0")(convolved)))
 
 
 def _filtered(terms: EdgeTerms) -> EdgeTerms:
-    """Features of the neighbours times the filters of a block of edges."""
+    """Features of the neighbours times the filters of a block of pairs, in both directions."""
     (basis, envelope), (first, second) = terms.edges, terms.shared
     filters: EdgeFeatures = shifted_softplus(basis @ first[0] + first[1])
     filters = shifted_softplus(filters @ second[0] + second[1]) * envelope[:, None]
-    return EdgeTerms(receivers=terms.senders * filters)
+    return EdgeTerms(senders=terms.receivers * filters, receivers=terms.senders * filters)

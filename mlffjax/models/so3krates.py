@@ -19,12 +19,12 @@ from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import exponential_gaussian_basis
-from mlffjax.nn.scatter import masked, sum_to_receivers
+from mlffjax.nn.scatter import masked, sum_to_receivers, sum_to_senders
 from mlffjax.nn.spherical_harmonics import spherical_harmonics
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
 
-#: Edges of one block.
-EDGES_PER_BLOCK = 512
+#: Pairs of one block.
+EDGES_PER_BLOCK = 1024
 EDGES_PER_BLOCK_ON_ACCELERATOR = 65536
 
 
@@ -76,6 +76,10 @@ class SO3krates(Architecture):
     num_radial: int = 32
     ev_initialization: str = "neighborhood"
 
+    @property
+    def pairwise(self) -> bool:
+        return True
+
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies of the atoms of ``graph``."""
@@ -100,7 +104,8 @@ class SO3krates(Architecture):
         if self.ev_initialization == "zero":
             return jnp.zeros((graph.num_atoms, layout.num_orders), graph.vectors.dtype)
         messages = edges.envelope[:, None] * edges.harmonics
-        return sum_to_receivers(messages, graph) / self.avg_num_neighbors
+        sums = sum_to_receivers(messages, graph) + layout.reverse(sum_to_senders(messages, graph))
+        return sums / self.avg_num_neighbors
 
     def _check(self) -> None:
         if self.ev_initialization not in ("neighborhood", "zero"):
@@ -147,6 +152,11 @@ class DegreeLayout:
         repeats = [2 * degree + 1 for degree in self.degrees]
         return per_degree[:, np.repeat(np.arange(len(self.degrees)), repeats)]
 
+    def reverse(self, harmonics: Float[Array, "n orders"]) -> Float[Array, "n orders"]:
+        """Spherical harmonics of the opposite directions: ``(-1)^l Y``."""
+        signs = [(-1.0) ** degree for degree in self.degrees for _ in range(2 * degree + 1)]
+        return harmonics * jnp.asarray(signs, harmonics.dtype)
+
     def harmonics(self, directions: Float[Array, "n 3"]) -> Float[Array, "n orders"]:
         """Orthonormal real spherical harmonics of the degrees, orders from ``-l`` to ``l``."""
         every = spherical_harmonics(directions, self.degrees[-1])
@@ -175,6 +185,23 @@ class EdgeInputs(NamedTuple):
             envelope=masked(cosine_cutoff(distances, model.cutoff), graph.edge_mask),
             harmonics=layout.harmonics(directions),
         )
+
+
+class NodeInputs(NamedTuple):
+    """What a message needs of an atom.
+
+    Attributes:
+      query, key, value: of the attention of the features ``[atoms, F]``.
+      ev_query, ev_key: of the attention of the EV ``[atoms, F]``.
+      ev: Euclidean variables ``[atoms, orders]``.
+    """
+
+    query: AtomFeatures
+    key: AtomFeatures
+    value: AtomFeatures
+    ev_query: AtomFeatures
+    ev_key: AtomFeatures
+    ev: Float[Array, "atoms orders"]
 
 
 class Filter(NamedTuple):
@@ -258,30 +285,42 @@ class EuclideanAttention:
     num_heads: int
 
     def __call__(self, terms: EdgeTerms) -> EdgeTerms:
-        """Sums at the receivers ``[rows, F + orders]``: messages to features and to EV.
+        """Sums at both ends ``[rows, F + orders]``: messages to features and to EV.
 
         Args:
-          terms: at the senders keys, EV keys, values and EV; at the receivers queries, EV queries
-            and EV; of the edges :class:`EdgeInputs`; shared the two filters.
+          terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the two
+            filters.
         """
-        width, degrees = self.num_features, self.layout.degrees
-        split = lambda x, count: jnp.split(x, [k * width for k in range(1, count + 1)], 1)  # noqa: E731
-        key, ev_key, value, ev_sender = split(terms.senders, 3)
-        query, ev_query, ev_receiver = split(terms.receivers, 2)
-        edges: EdgeInputs = terms.edges
-        relative = self.layout.contract(ev_sender - ev_receiver)
-        filters, ev_filters = _filters(terms.shared, edges.radial, relative)
-        dtype, envelope = value.dtype, edges.envelope[:, None]
-        # Eq. 21, then the coefficient of each channel and of each order.
+        sender, receiver = terms.senders, terms.receivers
+        relative = self.layout.contract(sender.ev - receiver.ev)
+        filters = _filters(terms.shared, terms.edges.radial, relative)
+        envelope, harmonics = terms.edges.envelope[:, None], terms.edges.harmonics
+        back = self.layout.reverse(harmonics)
+        return EdgeTerms(
+            senders=self._message(sender, receiver, filters, envelope, back),
+            receivers=self._message(receiver, sender, filters, envelope, harmonics),
+        )
+
+    def _message(
+        self,
+        center: "NodeInputs",
+        neighbor: "NodeInputs",
+        filters: tuple[EdgeFeatures, EdgeFeatures],
+        envelope: Float[Array, "rows 1"],
+        harmonics: Float[Array, "rows orders"],
+    ) -> Float[Array, "rows width"]:
+        """What the centres receive: eq. 21, then the coefficient of each channel and order."""
+        width, degrees, dtype = self.num_features, self.layout.degrees, harmonics.dtype
         heads = _repeated([width // self.num_heads] * self.num_heads, dtype)
-        alpha = (query * key * filters) @ heads.T * (width // self.num_heads) ** -0.5
-        message = ((alpha * envelope) @ heads) * value
+        alpha = (center.query * neighbor.key * filters[0]) @ heads.T
+        alpha = alpha * (envelope * (width // self.num_heads) ** -0.5)
+        message = (alpha @ heads) * neighbor.value
         ev_head = width // len(degrees)
         heads = _repeated([ev_head] * len(degrees), dtype)
         orders = _repeated([2 * degree + 1 for degree in degrees], dtype)
-        alpha = (ev_query * ev_key * ev_filters) @ heads.T * ev_head**-0.5
-        ev_message = ((alpha * envelope) @ orders) * edges.harmonics
-        return EdgeTerms(receivers=jnp.concatenate([message, ev_message], axis=1))
+        alpha = (center.ev_query * neighbor.ev_key * filters[1]) @ heads.T
+        alpha = alpha * (envelope * ev_head**-0.5)
+        return jnp.concatenate([message, (alpha @ orders) * harmonics], axis=1)
 
 
 def _filters(
@@ -337,22 +376,22 @@ class EuclideanTransformerBlock(nn.Module):
             FilterNetwork(width, name="feature_filter")(*sizes),
             FilterNetwork(width, name="ev_filter")(*sizes),
         )
-        query = HeadwiseDense(self.num_heads, name="feature_query")(features)
-        key = HeadwiseDense(self.num_heads, name="feature_key")(features)
-        value = HeadwiseDense(self.num_heads, name="feature_value")(features)
-        ev_query = HeadwiseDense(count, name="ev_query")(features)
-        ev_key = HeadwiseDense(count, name="ev_key")(features)
-        sums = edge_loop(
+        dense = lambda heads, name: HeadwiseDense(heads, name=name)(features)  # noqa: E731
+        nodes = NodeInputs(
+            query=dense(self.num_heads, "feature_query"),
+            key=dense(self.num_heads, "feature_key"),
+            value=dense(self.num_heads, "feature_value"),
+            ev_query=dense(count, "ev_query"),
+            ev_key=dense(count, "ev_key"),
+            ev=ev,
+        )
+        both = edge_loop(
             EuclideanAttention(self.layout, width, self.num_heads),
             graph.senders,
             graph.receivers,
-            EdgeTerms(
-                senders=jnp.concatenate([key, ev_key, value, ev], axis=1),
-                receivers=jnp.concatenate([query, ev_query, ev], axis=1),
-                edges=edges,
-                shared=filters,
-            ),
+            EdgeTerms(senders=nodes, receivers=nodes, edges=edges, shared=filters),
             graph.num_atoms,
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
-        ).receivers
+        )
+        sums = both.senders + both.receivers
         return sums[:, :width], sums[:, width:]

@@ -28,6 +28,13 @@ def sum_to_receivers(
     )
 
 
+def sum_to_senders(
+    values: Float[Array, "edges ..."], graph: EdgeGraph | AtomGraph
+) -> Float[Array, "atoms ..."]:
+    """Sum what each edge ``[edges, ...]`` sends back to its neighbour ``[atoms, ...]``."""
+    return jax.ops.segment_sum(masked(values, graph.edge_mask), graph.senders, graph.num_atoms)
+
+
 def softmax_over_neighbors(
     logits: Float[Array, "edges ..."],
     graph: EdgeGraph | AtomGraph,
