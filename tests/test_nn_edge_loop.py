@@ -5,12 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlffjax.graph import EdgeGraph
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 
 ATOMS, EDGES, FEATURES = 5, 23, 3
 RNG = np.random.default_rng(0)
 SENDERS = jnp.asarray(RNG.integers(0, ATOMS, EDGES), jnp.int32)
 RECEIVERS = jnp.asarray(np.sort(RNG.integers(0, ATOMS, EDGES)), jnp.int32)
+GRAPH = EdgeGraph(
+    vectors=jnp.ones((EDGES, 3)),
+    species=jnp.zeros(ATOMS, jnp.int32),
+    numbers=jnp.ones(ATOMS, jnp.int32),
+    graph_index=jnp.zeros(ATOMS, jnp.int32),
+    senders=SENDERS,
+    receivers=RECEIVERS,
+    node_mask=jnp.ones(ATOMS, bool),
+    edge_mask=jnp.ones(EDGES, bool),
+    graph_mask=jnp.ones(1, bool),
+)
 #: At the senders, at the receivers, of the edges, shared.
 INPUTS = tuple(
     jnp.asarray(RNG.normal(size=shape))
@@ -31,7 +43,7 @@ def message(terms: EdgeTerms) -> EdgeTerms:
 
 def looped(size):
     def function(*inputs):
-        return edge_loop(message, SENDERS, RECEIVERS, EdgeTerms(*inputs), ATOMS, size)
+        return edge_loop(message, GRAPH, EdgeTerms(*inputs), size)
 
     return function
 
@@ -101,3 +113,26 @@ def test_derivatives_that_nobody_asks_for_are_not_computed():
         if eqn.primitive.name == "edge_loop"
     ]
     assert [x.aval.shape for x in shapes[-1]] == [INPUTS[2].shape]
+
+
+@pytest.mark.parametrize("last", [0, 9, 22])
+def test_padding_at_the_end_is_left_out(last):
+    """Only blocks of nothing but padding are; real edges may stand behind padded ones."""
+    mask = jnp.arange(EDGES) == last
+    graph = GRAPH.replace(edge_mask=mask)
+
+    def function(graph, size, *inputs):
+        def masked(terms: EdgeTerms) -> EdgeTerms:
+            real, edges = terms.edges
+            rows = message(terms._replace(edges=edges))
+            return EdgeTerms(receivers=rows.receivers * real[:, None], edges=real)
+
+        inputs = EdgeTerms(*inputs)
+        inputs = inputs._replace(edges=(mask.astype(float), inputs.edges))
+        return edge_loop(masked, graph, inputs, size)
+
+    want = function(GRAPH, EDGES, *INPUTS)
+    assert_equal(jax.jit(function, static_argnums=1)(graph, 4, *INPUTS), want)
+    broken = INPUTS[2].at[(last // 4 + 1) * 4 :].set(jnp.nan)
+    got = function(graph, 4, INPUTS[0], INPUTS[1], broken, INPUTS[3])
+    assert_equal(got, want)

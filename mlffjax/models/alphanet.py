@@ -260,10 +260,8 @@ class FrameWeights(nn.Module):
         scalarize, variables = FrameScalars(self.published, name="frame_scalars")(structure)
         ends = edge_loop(
             scalarize,
-            graph.senders,
-            graph.receivers,
+            graph,
             EdgeTerms(structure, structure, (edges.envelope, *edges.frames), variables),
-            graph.num_atoms,
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         ).edges
         return jnp.concatenate([*ends, filters, edges.radial], axis=1)

@@ -120,15 +120,13 @@ class Interaction(nn.Module):
         inputs = dense("in", use_bias=False)(features)
         sums = edge_loop(
             _filtered,
-            graph.senders,
-            graph.receivers,
+            graph,
             EdgeTerms(
                 senders=inputs,
                 receivers=inputs,
                 edges=(basis, masked(envelope, graph.edge_mask)),
                 shared=(first, second),
             ),
-            graph.num_atoms,
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         )
         convolved = sums.senders + sums.receivers

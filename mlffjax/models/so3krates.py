@@ -387,10 +387,8 @@ class EuclideanTransformerBlock(nn.Module):
         )
         both = edge_loop(
             EuclideanAttention(self.layout, width, self.num_heads),
-            graph.senders,
-            graph.receivers,
+            graph,
             EdgeTerms(senders=nodes, receivers=nodes, edges=edges, shared=filters),
-            graph.num_atoms,
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         )
         sums = both.senders + both.receivers

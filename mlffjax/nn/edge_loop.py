@@ -20,7 +20,9 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Int
+from jaxtyping import Array
+
+from mlffjax.graph import EdgeGraph
 
 
 class EdgeTerms(NamedTuple):
@@ -57,36 +59,33 @@ class _Loop(NamedTuple):
     size: int
 
 
-def edge_loop(
-    function: EdgeFunction,
-    senders: Int[Array, "edges"],
-    receivers: Int[Array, "edges"],
-    inputs: EdgeTerms,
-    num_atoms: int,
-    size: int,
-) -> EdgeTerms:
+def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size: int) -> EdgeTerms:
     """Apply ``function`` to blocks of edges and sum what it returns.
+
+    Blocks of nothing but padding at the end are not computed.
 
     Args:
       function: from the rows of a block (``inputs`` gathered: ``[rows, ...]``, ``shared`` as it
         is) to the rows of the result; its ``shared`` output is already summed over the rows.
-        Pure, differentiable, without arrays of its own. Rows whose ``edges`` input is zero, with
-        which the last block is filled, must contribute zero to every sum.
-      senders: neighbour of each edge.
-      receivers: centre of each edge, ascending.
+        Pure, differentiable, without arrays of its own. Padded edges, and rows whose ``edges``
+        input is zero, with which the last block is filled, must contribute zero to every sum.
+      graph: the edges.
       inputs: arrays of floating-point numbers.
-      num_atoms: length of the sums at senders and receivers.
       size: largest number of edges of a block. Where one block holds all edges, what it computes
         is kept for the reverse pass instead of being computed again.
 
     Returns:
-      ``[num_atoms, ...]`` at senders and receivers, ``[edges, ...]``, and sums over all edges.
+      ``[atoms, ...]`` at senders and receivers, ``[edges, ...]`` (zero in the blocks left out), and
+      sums over all edges.
     """
-    loop = _Loop(function, jax.tree.structure(inputs), num_atoms, size)
-    if senders.shape[0] <= size:
+    loop = _Loop(function, jax.tree.structure(inputs), graph.num_atoms, size)
+    place = jnp.arange(1, graph.senders.shape[0] + 1, dtype=jnp.int32)
+    used = jnp.max(jnp.where(graph.edge_mask, place, 0), initial=0)
+    indices = (used, graph.senders, graph.receivers)
+    if graph.senders.shape[0] <= size:
         # Small enough to be kept: JAX's own derivative, which computes nothing twice.
-        return _run(loop, senders, receivers, *jax.tree.leaves(inputs))
-    return _bind(loop, (senders, receivers), jax.tree.leaves(inputs))
+        return _run(loop, *indices, *jax.tree.leaves(inputs))
+    return _bind(loop, indices, jax.tree.leaves(inputs))
 
 
 def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> EdgeTerms:
@@ -95,7 +94,7 @@ def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> Edg
     return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
 
-def _run(loop: _Loop, senders: Array, receivers: Array, *leaves: Array) -> EdgeTerms:
+def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Array) -> EdgeTerms:
     inputs: EdgeTerms = jax.tree.unflatten(loop.tree, leaves)
     num_atoms, count = loop.num_atoms, senders.shape[0]
     blocks = max(1, -(-count // loop.size))
@@ -116,34 +115,35 @@ def _run(loop: _Loop, senders: Array, receivers: Array, *leaves: Array) -> EdgeT
             )
         )
 
-    def add(totals: EdgeTerms, block_of: Any) -> tuple[EdgeTerms, Any]:
-        senders, receivers, edges = block_of
-        rows = block(senders, receivers, edges)
-        return EdgeTerms(
-            jax.tree.map(partial(_added, senders, False), totals.senders, rows.senders),
-            jax.tree.map(partial(_added, receivers, True), totals.receivers, rows.receivers),
-            (),
-            jax.tree.map(jnp.add, totals.shared, rows.shared),
-        ), rows.edges
-
     # Padding goes to the last atom, so that receivers stay ascending.
     padding = jnp.full(blocks * rows - count, num_atoms - 1, senders.dtype)
     places = [jnp.concatenate([x, padding]).reshape(blocks, rows) for x in (senders, receivers)]
     blocks_of = (*places, jax.tree.map(split, inputs.edges))
     first = jax.tree.map(lambda x: x[0], blocks_of)
     shapes = jax.eval_shape(block, *first)
-    at_atoms = lambda x: jnp.zeros((num_atoms, *x.shape[1:]), x.dtype)  # noqa: E731
+    zeros = lambda *axes: lambda x: jnp.zeros((*axes, *x.shape[1:]), x.dtype)  # noqa: E731
     start = EdgeTerms(
-        jax.tree.map(at_atoms, shapes.senders),
-        jax.tree.map(at_atoms, shapes.receivers),
-        (),
+        jax.tree.map(zeros(num_atoms), shapes.senders),
+        jax.tree.map(zeros(num_atoms), shapes.receivers),
+        jax.tree.map(zeros(blocks, rows), shapes.edges),
         jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.shared),
     )
-    if blocks == 1:
-        sums, edges = add(start, first)
-        return sums._replace(edges=edges)
-    sums, edges = jax.lax.scan(add, start, blocks_of)
-    return sums._replace(edges=jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], edges))
+
+    def add(k: Array | int, totals: EdgeTerms) -> EdgeTerms:
+        senders, receivers, edges = jax.tree.map(lambda x: x[k], blocks_of)
+        rows = block(senders, receivers, edges)
+        return EdgeTerms(
+            jax.tree.map(partial(_added, senders, False), totals.senders, rows.senders),
+            jax.tree.map(partial(_added, receivers, True), totals.receivers, rows.receivers),
+            jax.tree.map(lambda total, x: total.at[k].set(x), totals.edges, rows.edges),
+            jax.tree.map(jnp.add, totals.shared, rows.shared),
+        )
+
+    # One block is differentiated by JAX, which needs to know how often a loop turns.
+    needed = (used + (rows - 1)) // rows
+    sums = add(0, start) if blocks == 1 else jax.lax.fori_loop(0, needed, add, start)
+    flat = lambda x: x.reshape(-1, *x.shape[2:])[:count]  # noqa: E731
+    return sums._replace(edges=jax.tree.map(flat, sums.edges))
 
 
 def _added(where: Array, ascending: bool, total: Array, values: Array) -> Array:
@@ -154,7 +154,7 @@ def evaluate(*arguments: Array, loop: _Loop) -> list[Array]:
     """What the primitive ``edge_loop`` computes, written in JAX's own primitives.
 
     Args:
-      arguments: senders, receivers and the leaves of the inputs.
+      arguments: edges up to the last real one, senders, receivers and the leaves of the inputs.
       loop: the parameter of the primitive.
     """
     return jax.tree.leaves(_run(loop, *arguments))
@@ -183,8 +183,8 @@ def _merged(chosen: Sequence[bool], yes: Sequence[Any], no: Sequence[Any]) -> li
 def _jvp(
     primals: Sequence[Array], tangents: Sequence[Any], *, loop: _Loop
 ) -> tuple[list[Array], list[Array]]:
-    indices, leaves = primals[:2], primals[2:]
-    moving = [not isinstance(t, ad.Zero) for t in tangents[2:]]
+    indices, leaves = primals[:3], primals[3:]
+    moving = [not isinstance(t, ad.Zero) for t in tangents[3:]]
     results = _edge_loop.bind(*primals, loop=loop)
 
     def tangent(terms: EdgeTerms) -> EdgeTerms:
@@ -197,13 +197,13 @@ def _jvp(
         moved = [x for m, x in zip(moving, rows, strict=True) if m]
         return jax.jvp(of, (moved,), (change,))[1]
 
-    inputs = _with(jax.tree.unflatten(loop.tree, leaves), _chosen(loop.tree, tangents[2:], moving))
+    inputs = _with(jax.tree.unflatten(loop.tree, leaves), _chosen(loop.tree, tangents[3:], moving))
     changed = loop._replace(function=tangent, tree=jax.tree.structure(inputs))
     return results, jax.tree.leaves(_bind(changed, indices, jax.tree.leaves(inputs)))
 
 
 def _transpose(cotangents: Sequence[Any], *arguments: Any, loop: _Loop) -> list[Any]:
-    indices, leaves = arguments[:2], arguments[2:]
+    indices, leaves = arguments[:3], arguments[3:]
     linear = [ad.is_undefined_primal(x) for x in leaves]
     known = [x for m, x in zip(linear, leaves, strict=True) if not m]
     moving = [
@@ -238,7 +238,7 @@ def _transpose(cotangents: Sequence[Any], *arguments: Any, loop: _Loop) -> list[
     inputs = _with(rest, arrived)
     reversed_loop = loop._replace(function=reverse, tree=jax.tree.structure(inputs))
     result = jax.tree.leaves(_bind(reversed_loop, indices, jax.tree.leaves(inputs)))
-    return [None, None, *_merged(linear, result, [None] * len(known))]
+    return [None, None, None, *_merged(linear, result, [None] * len(known))]
 
 
 def _batch(

@@ -113,14 +113,12 @@ def convolution(
     """
     sums = edge_loop(
         _Messages(tuple(sources), tuple(targets), tuple(paths), radial),
-        graph.senders,
-        graph.receivers,
+        graph,
         EdgeTerms(
             senders=tuple(features),
             edges=(harmonics, masked(basis, graph.edge_mask)),
             shared=kernels,
         ),
-        graph.num_atoms,
         block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
     ).receivers
     return tuple(

@@ -67,14 +67,12 @@ def scalar_vector_messages(
     """
     dx, dv = edge_loop(
         _messages,
-        graph.senders,
-        graph.receivers,
+        graph,
         EdgeTerms(
             senders=(sources,) if vectors is None else (sources, vectors),
             edges=(masked(basis, graph.edge_mask), directions),
             shared=kernel,
         ),
-        graph.num_atoms,
         block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
     ).receivers
     return dx, dv
