@@ -35,10 +35,23 @@ def test_adam_second_step() -> None:
 
 
 def test_amsgrad_keeps_the_largest_second_moment() -> None:
-    quiet = [1.0] + [1e-3] * 2000
-    assert abs(descent(OptimizerSettings(name="amsgrad"), quiet)) < 0.1 * abs(
-        descent(OptimizerSettings(name="adam"), quiet)
+    quiet = [1.0] + [1e-3] * 100
+    assert abs(descent(OptimizerSettings(name="amsgrad", beta2=0.9), quiet)) < 0.1 * abs(
+        descent(OptimizerSettings(name="adam", beta2=0.9), quiet)
     )
+
+
+def test_amsgrad_is_not_bound_by_the_first_gradient_alone() -> None:
+    """By hand: the first second moment counts with its weight ``1 - beta2``, not wholly."""
+    settings = OptimizerSettings(name="amsgrad", beta2=0.99, clip_norm=None)
+    gradients = [100.0] + [1.0] * 499
+    first = second = largest = 0.0
+    for g in gradients:
+        first, second = 0.9 * first + 0.1 * g, 0.99 * second + 0.01 * g**2
+        largest = max(largest, second)
+    by_hand = first / ((largest / (1 - 0.99**500)) ** 0.5 + 1e-8)
+    assert by_hand == pytest.approx(0.1, rel=0.01)
+    assert descent(settings, gradients) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_clipping_by_global_norm_precedes_the_moments() -> None:

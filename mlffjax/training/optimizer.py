@@ -44,7 +44,8 @@ def make_optimizer(params: Params, settings: OptimizerSettings) -> optax.Gradien
     """The descent direction, to be multiplied by the learning rate and subtracted.
 
     Clipping comes first, then the decay that ``adam`` and ``amsgrad`` add to the gradient,
-    then the moments, then the decay that ``adamw`` adds to the direction.
+    then the moments, then the decay that ``adamw`` adds to the direction. ``amsgrad`` is
+    :func:`scale_by_amsgrad`.
 
     Raises:
       ValueError: as :func:`decay_rates`.
@@ -54,12 +55,47 @@ def make_optimizer(params: Params, settings: OptimizerSettings) -> optax.Gradien
     moments = {
         "adam": optax.scale_by_adam,
         "adamw": optax.scale_by_adam,
-        "amsgrad": optax.scale_by_amsgrad,
+        "amsgrad": scale_by_amsgrad,
     }[settings.name](b1=settings.beta1, b2=settings.beta2, eps=settings.epsilon)
     clip = [] if settings.clip_norm is None else [optax.clip_by_global_norm(settings.clip_norm)]
     if settings.name == "adamw":
         return optax.chain(*clip, moments, *decay)
     return optax.chain(*clip, *decay, moments)
+
+
+def scale_by_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """AMSGrad (Reddi et al. 2018, algorithm 2) with Adam's correction of the bias, as in PyTorch.
+
+    The largest second moment is that of the moving average that starts at zero (the paper's
+    ``max(v, v_t)``); it is corrected after the maximum. Corrected before, as by
+    ``optax.scale_by_amsgrad``, the moment of the first few steps, which is that of the largest
+    gradients, would bound the steps of the whole training.
+
+    Args:
+      b1, b2: decay of the two moments.
+      eps: added to the square root.
+    """
+
+    def init(params: Params) -> optax.ScaleByAmsgradState:
+        zeros = optax.tree.zeros_like(params)
+        return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), zeros, zeros, zeros)
+
+    def update(
+        updates: Params, state: optax.ScaleByAmsgradState, params: Params | None = None
+    ) -> tuple[Params, optax.ScaleByAmsgradState]:
+        del params
+        first = optax.tree.update_moment(updates, state.mu, b1, 1)
+        second = optax.tree.update_moment(updates, state.nu, b2, 2)
+        largest = jax.tree.map(jnp.maximum, state.nu_max, second)
+        count = state.count + 1
+        direction = jax.tree.map(
+            lambda m, v: m / (jnp.sqrt(v) + eps),
+            optax.tree.bias_correction(first, b1, count),
+            optax.tree.bias_correction(largest, b2, count),
+        )
+        return direction, optax.ScaleByAmsgradState(count, first, second, largest)
+
+    return optax.GradientTransformation(init, update)
 
 
 def _add_decay(rates: Params) -> optax.GradientTransformation:
