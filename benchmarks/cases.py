@@ -85,7 +85,7 @@ SUITES: Mapping[str, tuple[Row, ...]] = {
         Row("training", "bpa27", _SHARED, batch=5, steps=2),
         Row("md", "bpa27", ("mace", "so3krates", "schnet"), steps=20),
         Row("forces", "water192", _SHARED),
-        Row("md", "water192", ("mace", "so3krates", "schnet"), steps=3),
+        Row("md", "water192", ("mace", "so3krates", "schnet"), steps=5),
         Row("forces", "cu500", _SHARED),
     ),
     "size": (
