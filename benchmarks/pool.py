@@ -22,6 +22,8 @@ ALLOCATORS: Mapping[str, Mapping[str, str]] = {"default": {}, "tuned": TUNED_ALL
 
 #: Rounds that a row has in any case, if as many were asked for.
 MIN_ROUNDS = 3
+#: Seconds between calls: threads of the code before spin for a while, and its memory is returned.
+PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,7 @@ def take_turns(
         for k, (worker, name) in enumerate(workers):
             if k not in answers:
                 continue
+            time.sleep(PAUSE)
             try:
                 answers[k].append(worker.ask("time", name))
             except WorkerError as error:

@@ -84,6 +84,8 @@ class EdgeGraph:
       numbers: atomic numbers ``[atoms]``.
       senders, receivers, graph_index and the masks: as in :class:`AtomGraph`; of :func:`half`
         for an architecture that is ``pairwise``.
+      edges_per_block: most edges that a loop over edges computes at a time; ``None`` for the
+        number measured to be fastest (static).
     """
 
     vectors: EdgeVectors
@@ -95,6 +97,7 @@ class EdgeGraph:
     node_mask: AtomMask
     edge_mask: EdgeMask
     graph_mask: GraphMask
+    edges_per_block: int | None = struct.field(pytree_node=False, default=None)
 
     @property
     def num_atoms(self) -> int:

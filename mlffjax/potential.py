@@ -57,6 +57,10 @@ class Potential:
       shift: energy in eV added to each atom of each element, besides E0; part of the
         interaction energy (static).
       metadata: provenance as a JSON text: data statistics, versions, metrics (static).
+      edges_per_block: most edges computed at a time by architectures that loop over edges: few
+        take little memory and are computed again in the reverse pass; as many as there are edges
+        take much and nothing is computed twice. ``None`` for the number measured to be fastest
+        (static; not saved).
     """
 
     params: Params
@@ -66,6 +70,7 @@ class Potential:
     scale: float = struct.field(pytree_node=False, default=1.0)
     shift: tuple[float, ...] | None = struct.field(pytree_node=False, default=None)
     metadata: str = struct.field(pytree_node=False, default="{}")
+    edges_per_block: int | None = struct.field(pytree_node=False, default=None)
 
     @classmethod
     def init(
@@ -210,6 +215,7 @@ class Potential:
             node_mask=graph.node_mask,
             edge_mask=graph.edge_mask,
             graph_mask=graph.graph_mask,
+            edges_per_block=self.edges_per_block,
         )
         rngs = None if key is None else {"dropout": key}
         output = cast(AtomwiseOutput, self.module.apply(self.params, view, rngs=rngs))

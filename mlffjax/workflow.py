@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -108,6 +108,7 @@ def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
         shift=[statistics.energy_mean or 0.0] * len(statistics.elements),
         dtype=settings.training.dtype,
     )
+    potential = replace(potential, edges_per_block=settings.training.edges_per_block)
     return Preparation(sets, baseline, statistics, potential)
 
 

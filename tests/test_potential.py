@@ -10,6 +10,7 @@ from systems import molecule, silicon
 
 from mlffjax.graph import AtomGraph, EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.models.schnet import SchNet
 from mlffjax.neighbors import atom_graph
 from mlffjax.nn.scatter import sum_to_receivers
 from mlffjax.potential import Potential
@@ -182,3 +183,21 @@ def test_unknown_element() -> None:
         made.check_elements(np.array([9, 7, 1]))
     with pytest.raises(ValueError, match="not trained on"):
         made.baseline_energy(np.array([2]))
+
+
+def test_edges_per_block_changes_memory_and_nothing_else() -> None:
+    """Few edges at a time are computed again in the reverse pass, many are kept."""
+    whole = potential(SchNet(num_features=64, num_layers=2, cutoff=3.0))
+    whole = replace(whole, edges_per_block=100_000)
+    shifted = jax.tree.map(lambda x: x + 0.1, whole.params)  # a new SchNet is zero
+    whole = replace(whole, params=shifted)
+    blocks = replace(whole, edges_per_block=128)
+    graph = graph_of(silicon().repeat((4, 3, 3)))
+    program = jax.jit(Potential.energy_forces)
+    kept, recomputed = (program.lower(p, graph).compile() for p in (whole, blocks))
+    one, two = kept(whole, graph), recomputed(blocks, graph)
+    np.testing.assert_allclose(one.energy, two.energy, rtol=1e-12)
+    np.testing.assert_allclose(one.forces, two.forces, rtol=1e-9, atol=1e-9)
+    assert np.abs(one.forces).max() > 0.1
+    memory = [p.memory_analysis().temp_size_in_bytes for p in (kept, recomputed)]
+    assert memory[0] > 3 * memory[1]

@@ -158,6 +158,7 @@ class TrainingSettings(Settings):
       md_validation: short dynamics at validations; none if not given.
       data_on_device: whether the whole data set is kept on the device; by default where it
         takes less than a quarter of its memory (of 16 GiB where the memory is unknown).
+      edges_per_block: see :class:`mlffjax.potential.Potential`; trades memory for time.
       progress: show a progress bar.
       tensorboard: write TensorBoard files.
     """
@@ -178,6 +179,7 @@ class TrainingSettings(Settings):
     selection: Literal["loss", "energy", "forces", "stress", "md"] = "loss"
     md_validation: MDValidationSettings | None = None
     data_on_device: bool | None = None
+    edges_per_block: int | None = Field(default=None, gt=0)
     progress: bool = True
     tensorboard: bool = True
 

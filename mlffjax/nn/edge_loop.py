@@ -71,13 +71,15 @@ def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size:
         input is zero, with which the last block is filled, must contribute zero to every sum.
       graph: the edges.
       inputs: arrays of floating-point numbers.
-      size: largest number of edges of a block. Where one block holds all edges, what it computes
-        is kept for the reverse pass instead of being computed again.
+      size: largest number of edges of a block, unless the graph says otherwise. Where one block
+        holds all edges, what it computes is kept for the reverse pass instead of being computed
+        again.
 
     Returns:
       ``[atoms, ...]`` at senders and receivers, ``[edges, ...]`` (zero in the blocks left out), and
       sums over all edges.
     """
+    size = graph.edges_per_block or size
     loop = _Loop(function, jax.tree.structure(inputs), graph.num_atoms, size)
     place = jnp.arange(1, graph.senders.shape[0] + 1, dtype=jnp.int32)
     used = jnp.max(jnp.where(graph.edge_mask, place, 0), initial=0)
