@@ -203,11 +203,6 @@ class NodeInputs(NamedTuple):
     ev_key: AtomFeatures
     ev: Float[Array, "atoms orders"]
 
-    @classmethod
-    def split(cls, rows: Float[Array, "rows _"], width: int) -> "NodeInputs":
-        """From one array: one gather instead of six."""
-        return cls(*jnp.split(rows, [k * width for k in range(1, 6)], axis=1))
-
 
 class Filter(NamedTuple):
     """Filter of an edge from its distance and the relative EV of its ends (eq. 20).
@@ -251,28 +246,20 @@ class FilterNetwork(nn.Module):
         )
 
 
-class HeadwiseKernel(nn.Module):
-    """A matrix for each head ``[heads, F / heads, F / heads]``."""
+class HeadwiseDense(nn.Module):
+    """A matrix for each head: ``[n, F] -> [n, F]``, block diagonal over the heads."""
 
     num_heads: int
 
     @nn.compact
-    def __call__(self, num_features: int) -> Float[Array, "heads inputs outputs"]:
-        head = num_features // self.num_heads
+    def __call__(self, features: Float[Array, "n features"]) -> Float[Array, "n features"]:
+        count, width = features.shape
+        head = width // self.num_heads
         # Each head's matrix alone sets the fan, the heads are a batch.
         init = nn.initializers.lecun_normal(batch_axis=(0,))
-        return self.param("kernel", init, (self.num_heads, head, head))
-
-
-def headwise(
-    features: AtomFeatures, kernels: Sequence[Float[Array, "heads inputs outputs"]]
-) -> list[AtomFeatures]:
-    """Each head's part of the features times its matrix, for several sets of matrices at once."""
-    count, width = features.shape
-    heads, head, _ = kernels[0].shape
-    split = features.reshape(count, heads, head)
-    products = jnp.einsum("nhf,hfg->nhg", split, jnp.concatenate(kernels, axis=2))
-    return [x.reshape(count, width) for x in jnp.split(products, len(kernels), axis=2)]
+        kernel = self.param("kernel", init, (self.num_heads, head, head))
+        split = features.reshape(count, self.num_heads, head)
+        return jnp.einsum("nhf,hfg->nhg", split, kernel).reshape(count, width)
 
 
 def _repeated(counts: Sequence[int], dtype: Any) -> Float[Array, "groups members"]:
@@ -301,11 +288,10 @@ class EuclideanAttention:
         """Sums at both ends ``[rows, F + orders]``: messages to features and to EV.
 
         Args:
-          terms: at both ends :class:`NodeInputs` as one array; of the pairs :class:`EdgeInputs`;
-            shared the two filters.
+          terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the two
+            filters.
         """
-        sender = NodeInputs.split(terms.senders, self.num_features)
-        receiver = NodeInputs.split(terms.receivers, self.num_features)
+        sender, receiver = terms.senders, terms.receivers
         relative = self.layout.contract(sender.ev - receiver.ev)
         filters = _filters(terms.shared, terms.edges.radial, relative)
         envelope, harmonics = terms.edges.envelope[:, None], terms.edges.harmonics
@@ -390,14 +376,15 @@ class EuclideanTransformerBlock(nn.Module):
             FilterNetwork(width, name="feature_filter")(*sizes),
             FilterNetwork(width, name="ev_filter")(*sizes),
         )
-        kernels = lambda heads, names: [  # noqa: E731
-            HeadwiseKernel(heads, name=name)(width) for name in names
-        ]
-        query, key, value = headwise(
-            features, kernels(self.num_heads, ("feature_query", "feature_key", "feature_value"))
+        dense = lambda heads, name: HeadwiseDense(heads, name=name)(features)  # noqa: E731
+        nodes = NodeInputs(
+            query=dense(self.num_heads, "feature_query"),
+            key=dense(self.num_heads, "feature_key"),
+            value=dense(self.num_heads, "feature_value"),
+            ev_query=dense(count, "ev_query"),
+            ev_key=dense(count, "ev_key"),
+            ev=ev,
         )
-        ev_query, ev_key = headwise(features, kernels(count, ("ev_query", "ev_key")))
-        nodes = jnp.concatenate(NodeInputs(query, key, value, ev_query, ev_key, ev), axis=1)
         both = edge_loop(
             EuclideanAttention(self.layout, width, self.num_heads),
             graph,
