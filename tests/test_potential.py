@@ -192,7 +192,7 @@ def test_edges_per_block_changes_memory_and_nothing_else() -> None:
     shifted = jax.tree.map(lambda x: x + 0.1, whole.params)  # a new SchNet is zero
     whole = replace(whole, params=shifted)
     blocks = replace(whole, edges_per_block=128)
-    graph = graph_of(silicon().repeat((4, 3, 3)))
+    graph = graph_of(silicon().repeat((6, 5, 5)))
     program = jax.jit(Potential.energy_forces)
     kept, recomputed = (program.lower(p, graph).compile() for p in (whole, blocks))
     one, two = kept(whole, graph), recomputed(blocks, graph)
@@ -200,4 +200,4 @@ def test_edges_per_block_changes_memory_and_nothing_else() -> None:
     np.testing.assert_allclose(one.forces, two.forces, rtol=1e-9, atol=1e-9)
     assert np.abs(one.forces).max() > 0.1
     memory = [p.memory_analysis().temp_size_in_bytes for p in (kept, recomputed)]
-    assert memory[0] > 3 * memory[1]
+    assert memory[0] > 2 * memory[1]
