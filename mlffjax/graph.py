@@ -1,7 +1,7 @@
 """The atom graph: one frozen pytree for a structure, a batch, and a padded batch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -179,7 +179,8 @@ def half(graph: AtomGraph) -> AtomGraph:
     forward = (graph.receivers > graph.senders) | ((graph.receivers == graph.senders) & (rank > 0))
     index, mask, _ = first_true(graph.edge_mask & forward, (graph.senders.shape[0] + 1) // 2)
     last = graph.num_atoms - 1
-    return graph.replace(
+    return replace(
+        graph,
         senders=jnp.where(mask, graph.senders[index], last),
         receivers=jnp.where(mask, graph.receivers[index], last),
         shifts=jnp.where(mask[:, None], graph.shifts[index], 0),

@@ -1,6 +1,7 @@
 """Optimiser, learning rate schedule and moving average of the parameters."""
 
 import fnmatch
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,7 @@ def scale_by_amsgrad(b1: float, b2: float, eps: float) -> optax.GradientTransfor
         return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), zeros, zeros, zeros)
 
     def update(
-        updates: Params, state: optax.ScaleByAmsgradState, params: Params | None = None
+        updates: Params, state: Any, params: Params | None = None
     ) -> tuple[Params, optax.ScaleByAmsgradState]:
         del params
         first = optax.tree.update_moment(updates, state.mu, b1, 1)
