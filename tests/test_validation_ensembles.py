@@ -1,0 +1,33 @@
+"""Thermostats before the judge ``physical_validation``, where it is installed."""
+
+import pytest
+from validation_scripts import script
+
+pytest.importorskip("physical_validation")
+
+STEPS = 60_000
+# Of the judge and of what it is built on.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def ensembles():
+    return script("ensembles")
+
+
+def verdict(ensembles, title):
+    case = next(c for c in ensembles.CASES if c.title == title)
+    runs = [ensembles.run(case, index, STEPS) for index in range(len(case.states))]
+    return ensembles.judge(case, runs)
+
+
+def test_langevin_dynamics_of_oscillators_passes(ensembles):
+    row = verdict(ensembles, "Langevin, oscillators")
+    assert row["passes"]
+    assert min(row["exact"]) > 1e-3
+
+
+def test_a_thermostat_without_fluctuations_is_found_out(ensembles):
+    row = verdict(ensembles, "wrong: Berendsen's thermostat")
+    assert not row["passes"]
+    assert abs(row["kinetic"][0]["width"]) > 5
