@@ -252,9 +252,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12_500, help="of 8 fs, of each state")
     parser.add_argument("--work", type=Path, default=Path("work"), help="for the trajectories")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="of the results")
+    parser.add_argument("--states", type=int, nargs="+", default=[0, 1, 2], help="besides 85 K")
     args = parser.parse_args()
     rows = []
-    for state in STATES:
+    for state in (*(STATES[k] for k in args.states), STATES[-1]):
         folder = args.work / state.name
         if not (folder / "run.json").is_file():
             simulate(state, args.steps, folder)
