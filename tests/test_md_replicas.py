@@ -98,6 +98,14 @@ def test_copies_differ_by_their_seeds_and_pass_the_cell_and_the_skin():
         _same(result, single)
 
 
+def test_the_number_of_copies_is_a_setting_of_replicas_alone():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    settings = _settings(steps=2, replicas=3)
+    assert len(run_replicas(potential, bulk("Ar", "fcc", a=5.3), settings)) == 3
+    with pytest.raises(ValueError, match="got replicas=3 for run_md; expected 1"):
+        run_md(potential, bulk("Ar", "fcc", a=5.3), settings)
+
+
 def test_a_network_of_the_registry():
     module = SO3krates(num_features=16, num_layers=1, num_heads=2, degrees=(1, 2), cutoff=4.0)
     potential = _potential(module)
@@ -207,6 +215,8 @@ def test_what_cannot_run_together_is_refused():
         run_replicas(potential, [crystal, free], _settings())
     with pytest.raises(ValueError, match="2 structures and 3 settings"):
         run_replicas(potential, [crystal] * 2, [_settings()] * 3)
+    with pytest.raises(ValueError, match="replicas=4 in the settings of 2 replicas"):
+        run_replicas(potential, [crystal] * 2, _settings(replicas=4))
     pair = _potential(Springs(cutoff=6.0))
     with pytest.raises(ValueError, match="degrees of freedom for csvr"):
         run_replicas(pair, [molecule("H2O"), molecule("CH4")], _settings(ensemble="csvr"))

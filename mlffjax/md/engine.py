@@ -99,12 +99,16 @@ def run_md(
     Raises:
       ValueError: an element the potential does not know, a structure that has no neighbour list,
         velocities of another shape, an energy that is not finite at the start, constant pressure
-        without three periodic directions, or nothing to resume from these arguments.
+        without three periodic directions, more than one replica, or nothing to resume from
+        these arguments.
       FileExistsError: a file of the run is there and ``overwrite`` is false.
       OSError: a file cannot be written; the restart file stays.
     """
+    if settings.replicas != 1:
+        raise ValueError(
+            f"got replicas={settings.replicas} for run_md; expected 1; use run_replicas"
+        )
     frame = structure if isinstance(structure, Frame) else frame_of(structure)
-    path = None if folder is None else Path(folder)
     run = Run(potential, frame, settings, initial_velocities)
     if folder is None:
         if resume:

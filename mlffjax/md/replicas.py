@@ -57,7 +57,8 @@ def run_replicas(
       structures: where to start; one structure for all replicas, or one for each. They may have
         different atoms and cells, but the same periodic directions.
       settings: one for each replica, the same but for :data:`OWN_SETTINGS`; or one for all, of
-        which replica ``k`` takes the seed plus ``k``.
+        which replica ``k`` takes the seed plus ``k``. With one structure and one for all there
+        are ``settings.replicas`` copies.
       folder: of the run; replica ``k`` writes as a single run does, into ``replica_00k`` in it.
       overwrite: whether existing files may be replaced.
       initial_velocities: of each replica, ``[atoms, 3]`` in Angstrom/fs; drawn if not given.
@@ -103,17 +104,24 @@ def paired(
     Raises:
       ValueError: none, or different numbers of both.
     """
+    some = [structures] if isinstance(structures, Frame | ase.Atoms) else list(structures)
     single = isinstance(structures, Frame | ase.Atoms)
-    some = [structures] if single else list(structures)
     if isinstance(settings, MDSettings):
-        each = [settings.model_copy(update={"seed": settings.seed + k}) for k in range(len(some))]
+        count = settings.replicas if single else len(some)
+        each = [settings.model_copy(update={"seed": settings.seed + k}) for k in range(count)]
     else:
         each = list(settings)
-        some = some * len(each) if single else some
+    some = some * len(each) if single else some
     if not some or len(some) != len(each):
         raise ValueError(
             f"got {len(some)} structures and {len(each)} settings; expected one of each for "
             "every replica; give both in the same number, or one for all"
+        )
+    wrong = {s.replicas for s in each} - {1, len(each)}
+    if wrong:
+        raise ValueError(
+            f"got replicas={wrong.pop()} in the settings of {len(each)} replicas; expected "
+            f"{len(each)}, or 1; leave it out"
         )
     return [s if isinstance(s, Frame) else engine.frame_of(s) for s in some], each
 
