@@ -79,6 +79,12 @@ def test_a_wrong_setting_is_explained(config, assignment, message):
         ("a: {b: 1", "not YAML"),
         ("a: 1\nb: 2\na: 3\n", "the key 'a' twice (line 3)"),
         ("a: {b: 1, b: 2}", "the key 'b' twice"),
+        ("a: {1: 1, 1.0: 2}", "the key 1.0 twice"),
+        ("x-a: &a {b: 1, b: 2}\nc: {<<: *a}", "the key 'b' twice (line 1)"),
+        ("x-a: &a {b: 1}\nc: {<<: *a, <<: *a}", "the key '<<' twice (line 2)"),
+        ("x-a: &a [1]\nc: {<<: *a}", "not YAML in line 1: expected a mapping for merging"),
+        ("a: {<<: *b}", "undefined alias 'b'"),
+        ("[1, 2]: 3", "unhashable key"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
@@ -88,6 +94,21 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
         read_yaml(path)
     assert message in str(error.value)
     assert "wrong.yaml" in str(error.value)
+
+
+def test_anchors_are_merged(tmp_path):
+    """The mapping's own keys stand, of several anchors the first; ``x-`` holds no settings."""
+    path = tmp_path / "merged.yaml"
+    path.write_text(
+        "x-base: &base {a: 1, b: {c: 2}}\n"
+        "x-more: &more {a: 5, d: 6}\n"
+        "one: &one {<<: *base, b: 3}\n"
+        "two: {<<: [*base, *more]}\n"
+        "<<: *one\n"
+        "a: 7\n"
+    )
+    expected = {"one": {"a": 1, "b": 3}, "two": {"a": 1, "b": {"c": 2}, "d": 6}, "a": 7, "b": 3}
+    assert read_yaml(path) == expected
 
 
 def test_a_missing_section_is_named(tmp_path):

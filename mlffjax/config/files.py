@@ -10,9 +10,32 @@ import yaml
 
 from mlffjax.config.base import ConfigError, Settings
 
+#: Keys of a file that begin like this are no settings: they hold what is merged elsewhere.
+ANCHORS = "x-"
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers (``1e-3`` is one) and no key twice in a mapping."""
+    """YAML 1.2's numbers (``1e-3`` is one) and no key twice in a mapping.
+
+    A key that is merged into a mapping (``<<: *anchor``) yields to the mapping's own.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping as it stands in the text, before anything is merged into it."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # no key of a mapping in Python, which is found when it is made
+            merge = key_node.tag == "tag:yaml.org,2002:merge"
+            key = key_node.value if merge else self.construct_object(key_node)
+            if key in seen:
+                raise ConfigError(
+                    f"got the key {key!r} twice (line {key_node.start_mark.line + 1}); expected "
+                    "it once; remove one"
+                )
+            seen.add(key)
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -22,24 +45,8 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise ConfigError(
-                f"got the key {key!r} twice (line {key_node.start_mark.line + 1}); expected it "
-                "once; remove one"
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The mapping in a YAML file.
+    """The mapping in a YAML file, without top-level keys that begin with ``x-``.
 
     Raises:
       ConfigError: not YAML, not a mapping, or a key twice.
@@ -53,7 +60,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(values, dict):
         what = "an empty file" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"{path}: got {what}; expected a mapping of settings (key: value)")
-    return values
+    return {key: value for key, value in values.items() if not str(key).startswith(ANCHORS)}
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
