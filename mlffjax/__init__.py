@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlffjax.graph import AtomGraph as AtomGraph
     from mlffjax.graph import GraphSize as GraphSize
     from mlffjax.graph import batch as batch
+    from mlffjax.graph import check_graph as check_graph
     from mlffjax.graph import pad as pad
     from mlffjax.md.engine import run_md as run_md
     from mlffjax.md.replicas import run_replicas as run_replicas
@@ -63,6 +64,7 @@ _HOMES = {
     "atom_graph": "mlffjax.neighbors",
     "batch": "mlffjax.graph",
     "build": "mlffjax.models",
+    "check_graph": "mlffjax.graph",
     "evaluate": "mlffjax.training.evaluate",
     "fit_baseline": "mlffjax.data.baseline",
     "hop": "mlffjax.explore.minima_hopping",

@@ -27,7 +27,8 @@ class AtomGraph:
     """Atoms, cells and edges of a batch of structures.
 
     Atoms and edges of one structure are contiguous; edges are sorted by receiver. With every edge
-    ``i-j`` there is the edge ``j-i``, except in what :func:`half` returns.
+    ``i-j`` there is the edge ``j-i``, except in what :func:`half` returns. Compiled programs
+    cannot look whether that holds; of a graph from elsewhere, :func:`check_graph` can.
 
     Attributes:
       numbers: atomic numbers ``[atoms]``.
@@ -186,6 +187,87 @@ def half(graph: AtomGraph) -> AtomGraph:
         shifts=jnp.where(mask[:, None], graph.shifts[index], 0),
         edge_mask=mask,
     )
+
+
+def check_graph(graph: AtomGraph) -> None:
+    """Check a graph that was made by hand, on the host: what every architecture relies on.
+
+    Nothing calls this: what :func:`mlffjax.atom_graph`, :func:`batch` and :func:`pad` make is
+    right, and inside a compiled program there are no values to look at. Architectures that are
+    ``pairwise`` compute one edge of each pair, so an edge without its reverse would silently count
+    twice or not at all. Whether pairs within the cutoff are missing is not checked.
+
+    Args:
+      graph: of concrete arrays, padded or not.
+
+    Raises:
+      ValueError: lengths that differ, an index out of range or out of order, an edge between two
+        structures, of an atom with itself, given twice, or without its reverse.
+    """
+    host = {name: np.asarray(getattr(graph, name)) for name in graph.__dataclass_fields__}
+    groups = {
+        "atoms": ("numbers", "positions", "graph_index", "node_mask"),
+        "edges": ("senders", "receivers", "shifts", "edge_mask"),
+        "graphs": ("cell", "graph_mask"),
+    }
+    for what, names in groups.items():
+        lengths = {name: len(host[name]) for name in names}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"got the lengths {lengths}; expected as many as there are {what}")
+    for name, of in (("graph_index", "cell"), ("receivers", "numbers"), ("senders", "numbers")):
+        index, room = host[name], len(host[of])
+        if len(index) and (index.min() < 0 or index.max() >= room):
+            raise ValueError(
+                f"got {name} from {index.min()} to {index.max()}; expected 0 to {room - 1}"
+            )
+        if name != "senders" and (np.diff(index) < 0).any():
+            raise ValueError(f"got {name} out of order; expected them ascending; sort by them")
+    real = host["edge_mask"]
+    _check_edges(
+        host["senders"][real],
+        host["receivers"][real],
+        host["shifts"][real],
+        np.where(host["node_mask"], host["graph_index"], -1),
+    )
+
+
+def _check_edges(
+    senders: np.ndarray, receivers: np.ndarray, shifts: np.ndarray, structure: np.ndarray
+) -> None:
+    """Raise the error of :func:`check_graph` for wrong edges; ``structure`` of padding is -1."""
+
+    def refuse(edge: int, what: str, fix: str) -> None:
+        raise ValueError(
+            f"got the edge from atom {senders[edge]} to atom {receivers[edge]} with the shift "
+            f"{shifts[edge].tolist()} {what}; {fix}"
+        )
+
+    ends = structure[senders], structure[receivers]
+    between = np.flatnonzero((ends[0] != ends[1]) | (ends[0] < 0))
+    if len(between):
+        refuse(
+            int(between[0]),
+            "between two structures or to padding",
+            "expected both atoms in one; mask or remove it",
+        )
+    itself = np.flatnonzero((senders == receivers) & ~shifts.any(axis=1))
+    if len(itself):
+        refuse(int(itself[0]), "of an atom with itself", "expected another place; remove it")
+    edges = np.column_stack([receivers, senders, shifts])
+    mirrored = np.column_stack([senders, receivers, -shifts])
+    order, other = np.lexsort(edges.T), np.lexsort(mirrored.T)
+    twice = np.flatnonzero((np.diff(edges[order], axis=0) == 0).all(axis=1))
+    if len(twice):
+        refuse(int(order[twice[0]]), "twice", "expected it once; remove one")
+    if (edges[order] != mirrored[other]).any():
+        known = set(map(tuple, edges.tolist()))
+        lacking = next(k for k, row in enumerate(mirrored.tolist()) if tuple(row) not in known)
+        refuse(
+            lacking,
+            "without its reverse",
+            "expected both edges of every pair; add the others, or make the graph with "
+            "mlffjax.atom_graph",
+        )
 
 
 def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from systems import molecule, one_atom_cell, silicon, slab
 
-from mlffjax.graph import AtomGraph, GraphSize, batch, bucket, edge_vectors, half, pad
+from mlffjax.graph import (
+    AtomGraph,
+    GraphSize,
+    batch,
+    bucket,
+    check_graph,
+    edge_vectors,
+    half,
+    pad,
+)
 from mlffjax.neighbors import atom_graph
 
 CUTOFF = 3.0
@@ -66,6 +75,58 @@ def test_half_holds_every_pair_once(extra: int) -> None:
     assert len(forth) == len(back) == real.sum()
     assert not forth & back
     assert forth | back == rows(graph.senders, graph.receivers, graph.shifts)
+
+
+def whole_graph() -> AtomGraph:
+    """A padded batch: an atom beside its own images, a crystal, a molecule, a slab."""
+    graph = batch([graph_of(a) for a in (one_atom_cell(), silicon(), molecule(), slab())])
+    size = graph.size
+    return pad(graph, GraphSize(size.atoms + 2, size.edges + 5, size.graphs + 1))
+
+
+def test_a_graph_that_is_right_passes_the_check() -> None:
+    check_graph(whole_graph())
+    check_graph(jax.tree.map(jnp.asarray, graph_of(slab())))
+    alone = graph_of(molecule())
+    check_graph(alone.replace(edge_mask=np.zeros_like(alone.edge_mask)))
+
+
+def changed(name: str, index: int, value: object) -> AtomGraph:
+    graph = whole_graph()
+    array = np.array(getattr(graph, name))
+    array[index] = value
+    return graph.replace(**{name: array})
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (lambda: changed("edge_mask", 3, False), "without its reverse; expected both edges"),
+        (lambda: changed("shifts", 0, [5, 0, 0]), r"\[.*5.*\] without its reverse"),
+        (lambda: half(whole_graph()), "without its reverse"),
+        (lambda: changed("receivers", -1, 0), "got receivers out of order"),
+        (lambda: changed("graph_index", 1, 2), "got graph_index out of order"),
+        (lambda: changed("senders", 0, 99), "got senders from 0 to 99; expected 0 to 17"),
+        (lambda: changed("senders", 0, 5), "from atom 5 to atom 0 .* between two structures"),
+        (lambda: changed("edge_mask", -1, True), "to padding"),
+        (lambda: changed("shifts", 0, 0), "of an atom with itself"),
+        (lambda: whole_graph().replace(shifts=np.zeros((3, 3), int)), "as many as there are edges"),
+    ],
+)
+def test_a_broken_graph_is_refused_in_one_line(broken, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        check_graph(broken())
+    assert "\n" not in str(error.value)
+
+
+def test_an_edge_given_twice_is_refused() -> None:
+    graph = graph_of(molecule())
+    twice = {
+        name: np.repeat(getattr(graph, name), 2, axis=0)
+        for name in ("senders", "receivers", "shifts", "edge_mask")
+    }
+    with pytest.raises(ValueError, match="twice; expected it once"):
+        check_graph(graph.replace(**twice))
 
 
 def test_batch_of_nothing() -> None:
