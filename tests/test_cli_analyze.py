@@ -95,15 +95,16 @@ def test_a_run_folder_uses_its_log(tmp_path, capsys):
     assert {p.name for p in out.glob("*.png")} == {"rdf.png", "coordination.png", "msd.png"}
 
 
-def test_a_data_set_has_no_times(tmp_path, capsys):
-    out = tmp_path / "out"
-    data = ["analyze", "builtin:ethanol", "--out", str(out)]
+def test_a_data_set_has_no_times(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data = ["analyze", "builtin:ethanol"]
     assert main([*data, "stop=50", "what=[spectrum]"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: got frames without velocities")
     assert len(error.splitlines()) == 1
     assert main([*data, "stop=50", "what=[shape]"]) == 0
     assert "end-to-end distance C0-O2" in capsys.readouterr().out
+    assert (tmp_path / "analysis" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mlffjax.cli import (
     quickstart,
     relax,
     scan,
+    settings,
     train,
     vibrations,
 )
@@ -35,6 +36,7 @@ COMMANDS = (
     vibrations,
     analyze,
     info,
+    settings,
     data,
     import_weights,
     quickstart,

@@ -6,7 +6,7 @@ from pathlib import Path
 from mlffjax.cli import arguments
 
 EXAMPLES = """
-mlffjax analyze runs/ethanol-300K --out analysis
+mlffjax analyze runs/ethanol-300K
 mlffjax analyze md/trajectory.h5 --out analysis start=200 what=[rdf,msd]
 mlffjax analyze md --reference dft.extxyz --out analysis start=200
 mlffjax analyze md/trajectory.traj --out angles what=[dihedrals] dihedrals=[[0,1,2,3]]
@@ -26,11 +26,14 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     )
     arguments.add_settings(
         parser,
-        "what to make: what=[thermo,rdf,adf,msd,spectrum,shape,dihedrals], start=, stop=, step=, "
-        "r_max=, num_bins=, angle_cutoff=, max_lag_fs=, frame_fs=, dihedrals=, ramachandran=",
+        "what to make, such as what=[rdf,msd] start=200; all of them: mlffjax settings analyze",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="for CSV files and figures"
+        "--out",
+        type=Path,
+        default=Path("analysis"),
+        metavar="FOLDER",
+        help="for CSV files and figures (analysis)",
     )
     parser.add_argument(
         "--reference",

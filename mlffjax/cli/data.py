@@ -19,7 +19,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
         inner, common, "report", "summarise a file of frames: elements, sizes, labels", EXAMPLES
     )
     report.add_argument("file", metavar="FILE", help="frames in any format that is read")
-    arguments.add_settings(report, "how to read FILE: keys.energy=..., units.energy=kcal/mol")
+    arguments.add_settings(
+        report,
+        "how to read FILE: keys.energy=..., units.energy=kcal/mol; "
+        "all of them: mlffjax settings data",
+    )
     report.add_argument("--out", type=Path, metavar="FOLDER", help="write text and figure there")
     arguments.add_overwrite(report)
     report.set_defaults(run=run, computes=False)

@@ -19,7 +19,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     )
     arguments.add_model(parser)
     parser.add_argument("file", metavar="FILE", help="frames with energies and forces")
-    arguments.add_settings(parser, "how to read FILE: keys.energy=..., units.energy=kcal/mol")
+    arguments.add_settings(
+        parser,
+        "how to read FILE: keys.energy=..., units.energy=kcal/mol; "
+        "all of them: mlffjax settings data",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="write metrics.json and parity plots there"
     )

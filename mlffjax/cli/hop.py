@@ -24,7 +24,10 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser = arguments.command(commands, common, "hop", "search minima by minima hopping", EXAMPLES)
     arguments.add_model(parser)
     parser.add_argument("structure", metavar="START", help="where to start, any ASE format")
-    arguments.add_settings(parser, "settings, such as walkers=8 steps=500 temperature=1000")
+    arguments.add_settings(
+        parser,
+        "settings, such as walkers=8 steps=500 temperature=1000; all of them: mlffjax settings hop",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("hop"), metavar="FOLDER", help="of the search (hop)"
     )

@@ -20,7 +20,10 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     parser.add_argument("start", metavar="START", help="a minimum, any ASE format")
     parser.add_argument("end", metavar="END", help="another, the same atoms in the same order")
-    arguments.add_settings(parser, "settings, such as images=7 climb=false fmax=0.05")
+    arguments.add_settings(
+        parser,
+        "settings, such as images=7 climb=false fmax=0.05; all of them: mlffjax settings neb",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("neb"), metavar="FOLDER", help="of the results (neb)"
     )

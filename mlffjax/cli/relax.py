@@ -19,7 +19,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     )
     arguments.add_model(parser)
     parser.add_argument("file", metavar="STRUCTURES", help="any number, in any format of ASE")
-    arguments.add_settings(parser, "settings, such as fmax=0.01 method=fire cell=true steps=500")
+    arguments.add_settings(
+        parser,
+        "settings, such as fmax=0.01 method=fire cell=true steps=500; "
+        "all of them: mlffjax settings relax",
+    )
     parser.add_argument(
         "--out",
         type=Path,

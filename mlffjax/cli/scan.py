@@ -33,7 +33,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     )
     arguments.add_model(parser)
     parser.add_argument("structure", metavar="STRUCTURE", help="where to start, any ASE format")
-    arguments.add_settings(parser, "settings of the relaxation, such as fmax=0.02 steps=500")
+    arguments.add_settings(
+        parser,
+        "settings of the relaxation, such as fmax=0.02 steps=500; "
+        "all of them: mlffjax settings relax",
+    )
     grid = ("FROM", "TO", "POINTS")
     for name, what, names in (
         ("--dihedral", "angle of four atoms in degrees", ("I", "J", "K", "L")),

@@ -32,7 +32,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
         commands, common, "train", "train a potential on reference frames", EXAMPLES
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="settings of the run")
-    arguments.add_settings(parser, "settings that replace those of the file")
+    arguments.add_settings(
+        parser,
+        "settings that replace those of the file; all of them: mlffjax settings training (also "
+        "data, output, and so3krates and the other architectures)",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     again.add_argument("--overwrite", action="store_true", help="remove the run in the folder")

@@ -25,7 +25,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
     parser.add_argument("structure", metavar="STRUCTURE", help="a minimum, any ASE format")
     parser.add_argument(
-        "--out", type=Path, default=Path("vibrations"), metavar="FOLDER", help="of the results"
+        "--out",
+        type=Path,
+        default=Path("vibrations"),
+        metavar="FOLDER",
+        help="of the results (vibrations)",
     )
     parser.add_argument(
         "--frame", type=int, default=0, metavar="N", help="frame of STRUCTURE (0; -1 is the last)"

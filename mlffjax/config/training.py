@@ -140,7 +140,7 @@ class TrainingSettings(Settings):
     """How a potential is trained.
 
     Attributes:
-      loss, optimizer, schedule: see their classes.
+      loss, optimizer, schedule: sections of their own.
       epochs, steps: length of the training; exactly one is given.
       batch_size: structures a step; 10 as SO3krates, SI, for more than 1000 structures.
       validation_batch_size: structures a validation batch; ``batch_size`` by default.
