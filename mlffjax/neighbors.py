@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import vesin
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mlffjax.graph import AtomGraph
 from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors
@@ -37,18 +37,7 @@ def neighbor_list(positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: 
       ValueError: a periodic direction without volume, a non-finite coordinate, or two atoms
         at one place.
     """
-    positions = np.ascontiguousarray(positions, np.float64)
-    pbc = np.asarray(pbc, bool)
-    if not np.isfinite(positions).all():
-        index = int(np.argwhere(~np.isfinite(positions).all(1))[0, 0])
-        raise ValueError(
-            f"got the position {positions[index]} for atom {index}; expected finite numbers; "
-            "remove the frame or mend its coordinates"
-        )
-    box = complete_cell(np.asarray(cell, np.float64), pbc)
-    i, j, shifts, distances = vesin.NeighborList(cutoff=float(cutoff), full_list=True).compute(
-        points=positions, box=box, periodic=pbc, quantities="ijSd"
-    )
+    i, j, shifts, distances = _listed(positions, cell, pbc, cutoff, full=True, quantities="ijSd")
     if distances.size and distances.min() < 1e-3:
         k = int(distances.argmin())
         raise ValueError(
@@ -58,6 +47,64 @@ def neighbor_list(positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: 
     order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
     return Edges(
         j[order].astype(np.int32), i[order].astype(np.int32), shifts[order].astype(np.int32)
+    )
+
+
+def pair_distances(
+    positions: HostVectors, cell: HostCell, pbc: HostPbc, radius: float
+) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"], Float[np.ndarray, "pairs"]]:
+    """Both atoms and the distance of all pairs within ``radius``, each pair once.
+
+    Args:
+      positions, cell, pbc: as of :func:`neighbor_list`; two atoms may be at one place.
+      radius: in Angstrom, the longest distance included or not.
+
+    Raises:
+      ValueError: a periodic direction without volume, or a non-finite coordinate.
+    """
+    i, j, distances = _listed(positions, cell, pbc, radius, full=False, quantities="ijd")
+    return i, j, distances
+
+
+def pair_vectors(
+    positions: HostVectors, cell: HostCell, pbc: HostPbc, radius: float
+) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"], Float[np.ndarray, "pairs 3"]]:
+    """Both atoms, ``i`` ascending, and the vector ``r_ij`` of all ordered pairs within ``radius``.
+
+    Args:
+      positions, cell, pbc: as of :func:`neighbor_list`; two atoms may be at one place.
+      radius: in Angstrom, the longest distance included or not.
+
+    Raises:
+      ValueError: a periodic direction without volume, or a non-finite coordinate.
+    """
+    i, j, vectors = _listed(positions, cell, pbc, radius, full=True, quantities="ijD")
+    order = np.argsort(i, kind="stable")
+    return i[order], j[order], vectors[order]
+
+
+def _listed(
+    positions: HostVectors,
+    cell: HostCell,
+    pbc: HostPbc,
+    radius: float,
+    *,
+    full: bool,
+    quantities: str,
+) -> list[np.ndarray]:
+    positions = np.ascontiguousarray(positions, np.float64)
+    pbc = np.asarray(pbc, bool)
+    if not np.isfinite(positions).all():
+        index = int(np.argwhere(~np.isfinite(positions).all(1))[0, 0])
+        raise ValueError(
+            f"got the position {positions[index]} for atom {index}; expected finite numbers; "
+            "remove the frame or mend its coordinates"
+        )
+    return vesin.NeighborList(cutoff=float(radius), full_list=full).compute(
+        points=positions,
+        box=complete_cell(np.asarray(cell, np.float64), pbc),
+        periodic=pbc,
+        quantities=quantities,
     )
 
 

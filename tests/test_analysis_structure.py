@@ -8,13 +8,15 @@ from numpy.testing import assert_allclose
 
 from mlffjax.analysis.angles import AngleDistribution
 from mlffjax.analysis.averages import MAX_BLOCKS, BlockAverage
-from mlffjax.analysis.frames import continuous
+from mlffjax.analysis.frames import continuous, whole_molecules
+from mlffjax.analysis.images import images_needed
+from mlffjax.analysis.lists import lists_pay
 from mlffjax.analysis.pairs import RadialDistribution
 from mlffjax.analysis.results import Curves, Scalar
 from mlffjax.data.frames import Frame
-from mlffjax.md.bonds import find_bonds
+from mlffjax.md.bonds import Bonds, find_bonds
 from mlffjax.md.trajectory_readers import FrameBlock
-from mlffjax.neighbors import neighbor_list
+from mlffjax.neighbors import complete_cell, neighbor_list
 
 TRICLINIC = np.array([[7.0, 0.0, 0.0], [3.0, 6.5, 0.0], [-2.0, 1.5, 8.0]])
 
@@ -177,6 +179,75 @@ def test_no_angle_is_no_curve():
     assert adf.results() == []
 
 
+def frames_of(kind):
+    """Three frames of some hundred atoms of two elements, and their cell and periodicity."""
+    rng = np.random.default_rng(5)
+    pbc = {"vacuum": (0, 0, 0), "slab": (1, 1, 0), "wire": (0, 1, 0)}.get(kind, (1, 1, 1))
+    cell = {"triclinic": 2 * TRICLINIC, "short": 0.7 * TRICLINIC}.get(kind, 16 * np.eye(3))
+    if kind == "slab":
+        cell = cell + np.array([[0, 3.0, 0], [-4.0, 0, 0], [0, 0, 0]])
+    cell = cell * np.array(pbc)[:, None]
+    box = np.where(np.array(pbc)[:, None], cell, 3 * np.eye(3))
+    positions = rng.uniform(-1, 2, (3, 150, 3)) @ box  # not wrapped into the cell
+    positions[:, 7] = positions[:, 8]
+    return np.where(rng.uniform(size=150) < 0.3, 8, 1), positions, cell, np.array(pbc, bool)
+
+
+KINDS = ("cubic", "triclinic", "short", "slab", "wire", "vacuum")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lists_give_the_pairs_of_all_pairs(kind):
+    numbers, positions, cell, pbc = frames_of(kind)
+    found = []
+    for lists in (False, True):
+        rdf = RadialDistribution(numbers, pbc, 5.0, 40, lists=lists)
+        rdf.add(block(positions[:2], cell))
+        rdf.add(block(positions[2:], cell))
+        found.append(curves(rdf, "rdf"))
+    every, listed = found
+    assert every.values[:, 1:].any(axis=1).all()
+    assert_allclose(listed.values, every.values, rtol=1e-12)
+    assert_allclose(listed.errors, every.errors, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cutoff", [None, 2.5])
+def test_lists_give_the_angles_of_all_pairs(kind, cutoff):
+    numbers, positions, cell, pbc = frames_of(kind)
+    found = []
+    for lists in (False, True):
+        adf = AngleDistribution(numbers, pbc, cutoff, num_bins=30, lists=lists)
+        adf.add(block(positions, cell))
+        found.append(curves(adf, "adf"))
+    every, listed = found
+    assert listed.labels == every.labels
+    assert_allclose(listed.values, every.values, rtol=1e-12)
+
+
+def test_lists_are_taken_where_they_pay():
+    rng = np.random.default_rng(6)
+
+    def choice(positions, cell, pbc, radius):
+        box = complete_cell(cell, np.array(pbc, bool))
+        images = images_needed(box[None], pbc, radius)
+        return lists_pay(positions, box, np.array(pbc, bool), radius, len(images))
+
+    gas, no_cell = rng.uniform(0, 40, (3000, 3)), np.zeros((3, 3))
+    assert choice(gas, 40 * np.eye(3), (1, 1, 1), 6.0)
+    assert choice(gas, no_cell, (0, 0, 0), 6.0)
+    assert choice(gas[:30], 8 * np.eye(3), (1, 1, 1), 6.0)  # 27 images of each
+    assert not choice(gas[:30], 40 * np.eye(3), (1, 1, 1), 6.0)
+    assert not choice(gas[:30], no_cell, (0, 0, 0), 6.0)
+    # A list of so many pairs would not fit, of atoms all within the radius, or of many images; an
+    # atom that has flown away makes no difference.
+    drop = rng.normal(size=(20_000, 3))
+    drop[0] = 300.0
+    assert not choice(drop, no_cell, (0, 0, 0), 10.0)
+    assert choice(drop * 10, no_cell, (0, 0, 0), 10.0)
+    assert not choice(gas, 40 * np.eye(3), (1, 1, 1), 60.0)
+
+
 def test_wrapped_frames_become_continuous():
     rng = np.random.default_rng(4)
     water = molecule("H2O")
@@ -196,3 +267,17 @@ def test_wrapped_frames_become_continuous():
         offset = found[0] - path[0]
         assert_allclose(offset, np.broadcast_to(offset[:1], (3, 3)), atol=1e-9)
         assert_allclose(found - offset, path, atol=1e-9)
+
+
+def test_each_of_many_molecules_becomes_whole():
+    """Six chains of twelve atoms, each atom wrapped elsewhere, and an atom of its own."""
+    rng = np.random.default_rng(7)
+    i = np.arange(72).reshape(6, 12)[:, :-1].ravel()
+    wrapped = rng.integers(-2, 3, (73, 3))
+    order = rng.permutation(len(i))
+    bonds = Bonds(
+        np.stack([i, i + 1], axis=1)[order], (wrapped[i] - wrapped[i + 1])[order], np.ones(len(i))
+    )
+    found = whole_molecules(bonds, 73) + wrapped
+    assert_allclose(found, np.repeat(found[[*range(0, 72, 12), 72]], [12] * 6 + [1], axis=0))
+    assert (found[72] == wrapped[72]).all()

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.frames import map_frames
@@ -18,10 +18,12 @@ from mlffjax.analysis.images import (
     images_needed,
     vectors_from,
 )
+from mlffjax.analysis.lists import lists_pay
 from mlffjax.analysis.results import Curves, Observable, Result
 from mlffjax.md.bonds import BOND_FACTOR
 from mlffjax.md.trajectory_readers import FrameBlock
-from mlffjax.types import HostNumbers, HostPbc, Positions
+from mlffjax.neighbors import pair_vectors
+from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions
 
 #: Neighbours of an atom there is room for at first; more where a frame has more.
 NEIGHBORS = 6
@@ -38,6 +40,7 @@ class AngleDistribution(Observable):
       pbc: periodic directions ``[3]``.
       cutoff: in Angstrom, for all pairs; if not given, 1.2 times the sum of the covalent radii.
       num_bins: from 0 to 180 degrees.
+      lists: as of :class:`mlffjax.analysis.pairs.RadialDistribution`.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class AngleDistribution(Observable):
         pbc: HostPbc,
         cutoff: float | None = None,
         num_bins: int = 180,
+        *,
+        lists: bool | None = None,
     ) -> None:
         elements = np.unique(numbers)
         count = len(elements)
@@ -63,22 +68,54 @@ class AngleDistribution(Observable):
         ]
         self.edges = np.linspace(0, 180, num_bins + 1)
         self._counts, self._images, self._room = BlockAverage(), (), NEIGHBORS
+        self._lists = lists
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
-        boxes = boxes_of(block.cell, np.asarray(self.pbc))
+        boxes, pbc = boxes_of(block.cell, np.asarray(self.pbc)), np.asarray(self.pbc)
         radius = float(self._cutoffs.max())
-        self._images = images_needed(boxes, np.asarray(self.pbc), radius, self._images)
+        self._images = images_needed(boxes, pbc, radius, self._images)
+        if self._lists is None:
+            self._lists = lists_pay(block.positions[0], boxes[0], pbc, radius, len(self._images))
+        if self._lists:
+            frames = zip(block.positions, boxes, strict=True)
+            counts = np.stack([self._listed(positions, box) for positions, box in frames])
+        else:
+            counts = self._of_all_pairs(block.positions, boxes)
+        shape = (len(counts), len(self._labels), len(self.edges) - 1)
+        self._counts.add(counts.reshape(shape))
+
+    def _of_all_pairs(
+        self, positions: Float[np.ndarray, "frames atoms 3"], boxes: Float[np.ndarray, "frames 3 3"]
+    ) -> Int[np.ndarray, "frames counts"]:
         size = frames_at_once(len(self._species), len(self._images))
         while True:
-            counts = map_frames(self._function(), size, block.positions, boxes)
+            counts = map_frames(self._function(), size, positions, boxes)
             # The last entry is the most neighbours an atom had.
             needed = int(counts[:, -1].max())
             if needed <= self._room:
-                break
+                return counts[:, :-1]
             self._room = needed + 2
-        shape = (len(counts), len(self._labels), len(self.edges) - 1)
-        self._counts.add(counts[:, :-1].reshape(shape))
+
+    def _listed(self, positions: HostVectors, box: HostCell) -> Int[np.ndarray, "counts"]:
+        """Angles of one frame, as :func:`_counts` gives them."""
+        species, radius = self._species, float(self._cutoffs.max())
+        i, j, vectors = pair_vectors(positions, box, np.asarray(self.pbc), radius)
+        r = np.linalg.norm(vectors, axis=1)
+        near = r < self._cutoffs[species[i], species[j]]
+        i, j = i[near], j[near]
+        amounts = np.bincount(i, minlength=len(species))
+        if amounts.max() > self._room:
+            self._room = int(amounts.max()) + 2
+        # The neighbours of each atom in a row.
+        place = np.arange(len(i)) - (np.cumsum(amounts) - amounts)[i]
+        towards = np.zeros((len(species), self._room, 3))
+        ends = np.zeros((len(species), self._room), np.int32)
+        towards[i, place], ends[i, place] = vectors[near], species[j]
+        real = np.arange(self._room) < amounts[:, None]
+        num_elements, num_bins = len(self._cutoffs), len(self.edges) - 1
+        counts = _listed_counts(towards, ends, real, species, num_elements, num_bins)
+        return np.asarray(counts)
 
     def _function(self) -> partial[Array]:
         return partial(
@@ -127,7 +164,6 @@ def _counts(
     """Angles by the elements of centre and ends, and by size; then the most neighbours."""
     atoms, kinds = positions.shape[1], cutoffs.shape[0]
     chunks = jnp.asarray(centre_chunks(atoms, len(images)))
-    first, second = np.triu_indices(room, 1)
 
     def of_frame(positions: Positions, box: Float[Array, "3 3"]) -> Array:
         def of_centres(carry: tuple[Array, Array], centres: Array) -> tuple[tuple, None]:
@@ -140,18 +176,11 @@ def _counts(
             distance = jnp.where(near, r.reshape(near.shape), jnp.inf)
             taken = min(room, near.shape[1])
             nearest = jax.lax.top_k(-distance, taken)[1]
-            unit = vectors.reshape(*near.shape, 3)
-            unit = jnp.take_along_axis(unit, nearest[:, :, None], axis=1)
-            unit = unit / jnp.linalg.norm(unit, axis=-1, keepdims=True)
+            towards = vectors.reshape(*near.shape, 3)
+            towards = jnp.take_along_axis(towards, nearest[:, :, None], axis=1)
             real = jnp.take_along_axis(near, nearest, axis=1)
             ends = jnp.repeat(species, len(images))[nearest]
-            i, j = first[second < taken], second[second < taken]
-            cosine = jnp.clip(jnp.sum(unit[:, i] * unit[:, j], axis=-1), -1, 1)
-            angle = jnp.arccos(cosine) * (num_bins / jnp.pi)
-            bins = jnp.minimum(angle.astype(jnp.int32), num_bins - 1)
-            low, high = (f(ends[:, i], ends[:, j]) for f in (jnp.minimum, jnp.maximum))
-            kind = (species[centres][:, None] * kinds + low) * kinds + high
-            index = jnp.where(real[:, i] & real[:, j], kind * num_bins + bins, counts.size)
+            index = _places(towards, ends, real, species[centres], kinds, num_bins)
             counts = counts.at[index.reshape(-1)].add(1, mode="drop")
             return (counts, jnp.maximum(most, near.sum(axis=1, dtype=jnp.int32).max())), None
 
@@ -160,3 +189,47 @@ def _counts(
         return jnp.append(counts, most)
 
     return jax.vmap(of_frame)(positions, boxes)
+
+
+@partial(jax.jit, static_argnames=("num_elements", "num_bins"))
+def _listed_counts(
+    towards: Float[Array, "atoms room 3"],
+    ends: Int[Array, "atoms room"],
+    real: Bool[Array, "atoms room"],
+    species: Int[Array, "atoms"],
+    num_elements: int,
+    num_bins: int,
+) -> Int[Array, "counts"]:
+    """Angles of one frame from the neighbours of each atom."""
+    index = _places(towards, ends, real, species, num_elements, num_bins)
+    counts = jnp.zeros(num_elements**3 * num_bins, jnp.int32)
+    return counts.at[index.reshape(-1)].add(1, mode="drop")
+
+
+def _places(
+    towards: Float[Array, "centres room 3"],
+    ends: Int[Array, "centres room"],
+    real: Bool[Array, "centres room"],
+    species: Int[Array, "centres"],
+    num_elements: int,
+    num_bins: int,
+) -> Int[Array, "centres angles"]:
+    """Where each angle counts: by the elements of centre and ends, and by size.
+
+    Args:
+      towards: vectors from each centre to its neighbours.
+      ends, species: elements of the neighbours and of the centres.
+      real: false where there is no neighbour. Such an angle, and one with an atom at the very
+        place of the centre, has the place beyond the last.
+      num_elements, num_bins: of the counts.
+    """
+    i, j = np.triu_indices(towards.shape[1], 1)
+    unit = towards / jnp.linalg.norm(towards, axis=-1, keepdims=True)
+    cosine = jnp.clip(jnp.sum(unit[:, i] * unit[:, j], axis=-1), -1, 1)
+    angle = jnp.arccos(cosine) * (num_bins / jnp.pi)
+    bins = jnp.minimum(angle.astype(jnp.int32), num_bins - 1)
+    low, high = (f(ends[:, i], ends[:, j]) for f in (jnp.minimum, jnp.maximum))
+    kind = (species[:, None] * num_elements + low) * num_elements + high
+    beyond = num_elements**3 * num_bins
+    counted = real[:, i] & real[:, j] & jnp.isfinite(cosine)
+    return jnp.where(counted, kind * num_bins + bins, beyond)

@@ -51,13 +51,17 @@ def whole_molecules(bonds: Bonds, atoms: int) -> np.ndarray:
     step = {}
     for a, b, shift in zip(i.tolist(), j.tolist(), bonds.shifts, strict=True):
         step[a, b], step[b, a] = shift, -shift
-    graph = bond_graph(bonds, atoms)
-    count, molecule = connected_components(graph, directed=False)
-    for k in range(count):
-        start = int(np.argmax(molecule == k))
-        order, parent = breadth_first_order(graph, start, directed=False)
-        for atom in order[1:].tolist():
-            shifts[atom] = shifts[parent[atom]] + step[int(parent[atom]), atom]
+    molecule = connected_components(bond_graph(bonds, atoms), directed=False)[1]
+    # One search for all molecules, from a node that leads to one atom of each.
+    firsts = np.unique(molecule, return_index=True)[1]
+    root = np.stack([np.full_like(firsts, atoms), firsts], axis=1)
+    i, j = np.concatenate([bonds.pairs, root]).T
+    graph = csr_array((np.ones(len(i)), (i, j)), shape=(atoms + 1, atoms + 1))
+    order, parent = breadth_first_order(graph, atoms, directed=False)
+    for atom in order[1:].tolist():
+        above = int(parent[atom])
+        if above != atoms:
+            shifts[atom] = shifts[above] + step[above, atom]
     return shifts
 
 

@@ -18,9 +18,11 @@ from mlffjax.analysis.images import (
     images_needed,
     vectors_from,
 )
+from mlffjax.analysis.lists import lists_pay
 from mlffjax.analysis.results import Curves, Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
-from mlffjax.types import HostNumbers, HostPbc, Positions
+from mlffjax.neighbors import pair_distances
+from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions
 
 #: The first minimum of ``g(r)`` is sought up to so many times the place of its peak: the second
 #: shell of a close packing is at 1.41 of the first, that of liquids and of water at 1.6 and more.
@@ -42,10 +44,18 @@ class RadialDistribution(Observable):
       pbc: periodic directions ``[3]``.
       r_max: in Angstrom; may exceed half the cell, images are counted.
       num_bins: number of bins.
+      lists: whether pairs come from neighbour lists, one frame after the other, or all pairs of
+        many frames are computed at once; the faster of the two for the first frame if not given.
     """
 
     def __init__(
-        self, numbers: HostNumbers, pbc: HostPbc, r_max: float, num_bins: int = 200
+        self,
+        numbers: HostNumbers,
+        pbc: HostPbc,
+        r_max: float,
+        num_bins: int = 200,
+        *,
+        lists: bool | None = None,
     ) -> None:
         elements = np.unique(numbers)
         self.pbc = (bool(pbc[0]), bool(pbc[1]), bool(pbc[2]))
@@ -56,11 +66,27 @@ class RadialDistribution(Observable):
         self._pairs = [(a, b) for a in range(len(elements)) for b in range(a, len(elements))]
         self._density, self._neighbors = BlockAverage(), BlockAverage()
         self._images: Images = ()
+        self._lists = lists
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
-        boxes = boxes_of(block.cell, np.asarray(self.pbc))
-        self._images = images_needed(boxes, np.asarray(self.pbc), self.edges[-1], self._images)
+        boxes, pbc = boxes_of(block.cell, np.asarray(self.pbc)), np.asarray(self.pbc)
+        r_max = float(self.edges[-1])
+        self._images = images_needed(boxes, pbc, r_max, self._images)
+        if self._lists is None:
+            self._lists = lists_pay(block.positions[0], boxes[0], pbc, r_max, len(self._images))
+        if self._lists:
+            frames = zip(block.positions, boxes, strict=True)
+            ordered = np.stack([self._listed(positions, box) for positions, box in frames])
+        else:
+            ordered = self._of_all_pairs(block.positions, boxes)
+        ordered = ordered.astype(np.float64)
+        self._neighbors.add(np.cumsum(ordered, axis=-1) / self._amounts[:, None, None])
+        self._density.add(self._normalized(ordered, np.abs(np.linalg.det(boxes))))
+
+    def _of_all_pairs(
+        self, positions: Float[np.ndarray, "frames atoms 3"], boxes: Float[np.ndarray, "frames 3 3"]
+    ) -> Int[np.ndarray, "frames elements elements bins"]:
         function = partial(
             _counts,
             species=self._species,
@@ -71,10 +97,19 @@ class RadialDistribution(Observable):
             num_bins=len(self.edges) - 1,
         )
         size = frames_at_once(len(self._species), len(self._images))
-        ordered = map_frames(function, size, block.positions, boxes).astype(np.float64)
-        amounts = self._amounts[:, None]
-        self._neighbors.add(np.cumsum(ordered, axis=-1) / amounts[..., None])
-        self._density.add(self._normalized(ordered, np.abs(np.linalg.det(boxes))))
+        return map_frames(function, size, positions, boxes)
+
+    def _listed(
+        self, positions: HostVectors, box: HostCell
+    ) -> Int[np.ndarray, "elements elements bins"]:
+        """Ordered pairs of one frame, as :func:`_counts` gives them."""
+        kinds, num_bins, r_max = len(self._symbols), len(self.edges) - 1, float(self.edges[-1])
+        i, j, r = pair_distances(positions, box, np.asarray(self.pbc), r_max)
+        kind = self._species[i] * kinds + self._species[j]
+        bins = np.minimum((r * (num_bins / r_max)).astype(np.int64), num_bins - 1)
+        index = (kind * num_bins + bins)[r < r_max]
+        once = np.bincount(index, minlength=kinds**2 * num_bins).reshape(kinds, kinds, num_bins)
+        return once + once.transpose(1, 0, 2)
 
     def _normalized(self, ordered: np.ndarray, volumes: np.ndarray) -> np.ndarray:
         """Densities ``[frames, 1 + pairs, bins]`` from ordered counts ``[frames, a, b, bins]``."""

@@ -280,6 +280,9 @@ class _Plan:
 
 def _default_r_max(frame: Frame) -> float:
     if not frame.pbc.any():
+        # A system so wide needs no look at every pair, and a large one has no room for it.
+        if 1.25 * float(np.ptp(frame.positions, axis=0).max()) + 1 >= R_MAX:
+            return R_MAX
         between = frame.positions[:, None] - frame.positions
         return min(R_MAX, 1.25 * float(np.linalg.norm(between, axis=-1).max()) + 1)
     box = complete_cell(frame.cell, frame.pbc)
