@@ -87,6 +87,18 @@ def test_evaluate_prints_and_writes_the_errors(run, data, tmp_path, capsys):
     assert f"{1000 * metrics['energy_rmse']:.3f}" in shown
 
 
+def test_evaluate_leaves_out_isolated_atoms(run, data, tmp_path, capsys):
+    """Their energies are the baseline; the network was trained on none of them."""
+    assert main(["evaluate", run, str(data)]) == 0
+    alone = capsys.readouterr().out.splitlines()
+    path = tmp_path / "all.extxyz"
+    write_extxyz(load_builtin("ethanol")[:23], path)
+    assert main(["evaluate", run, str(path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"20 frames of {path}, without isolated atoms (3)"
+    assert shown[1:] == alone[1:]
+
+
 def test_predict_writes_what_evaluate_compares(run, data, frames, tmp_path, capsys):
     out = tmp_path / "new" / "predicted.extxyz"
     assert main(["predict", run, str(data), "--out", str(out), "--batch-size", "7"]) == 0

@@ -35,15 +35,20 @@ def add(commands, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the table of errors."""
     from mlffjax.cli.potential import load_potential, read_labelled
+    from mlffjax.data.sets import structures_of
     from mlffjax.training.evaluate import evaluate
     from mlffjax.workflow import METRICS_FILE, metrics_table, write_evaluation
 
     if args.out is not None:
         arguments.refuse_existing(args.out / METRICS_FILE, overwrite=args.overwrite)
     potential = load_potential(args.model)
-    frames = read_labelled(args.file, args.settings)
+    everything = read_labelled(args.file, args.settings)
+    # Their energies are the baseline, which says nothing of a network trained on structures.
+    frames = structures_of(everything)
+    left_out = len(everything) - len(frames)
     evaluation = evaluate(potential, frames, args.batch_size)
-    print(f"{len(frames)} frames of {args.file}")
+    without = f", without isolated atoms ({left_out})" if left_out else ""
+    print(f"{len(frames)} frames of {args.file}{without}")
     print(metrics_table(evaluation.metrics))
     if args.out is not None:
         write_evaluation(args.out, frames, evaluation)

@@ -43,10 +43,7 @@ def load_sets(settings: DataSettings, split: Split | None = None) -> DataSets:
         :func:`mlffjax.data.make_split`; or a saved split is of other files.
     """
     frames = _read_all(settings.train, settings)
-    # A file larger than memory is not read for this, only its frames of one atom.
-    lazy = isinstance(frames, Hdf5Frames)
-    single = np.flatnonzero(frames.sizes == 1).tolist() if lazy else range(len(frames))
-    alone = [k for k in single if is_isolated_atom(frames[k])]
+    alone = isolated_atoms(frames)
     if split is None:
         shares = settings.split
         if shares.valid is None and settings.valid:
@@ -66,6 +63,19 @@ def load_sets(settings: DataSettings, split: Split | None = None) -> DataSets:
         isolated=[frames[k] for k in alone],
         split=split,
     )
+
+
+def isolated_atoms(frames: Sequence[Frame]) -> list[int]:
+    """Which frames are one atom alone; of a file larger than memory only those are read."""
+    lazy = isinstance(frames, Hdf5Frames)
+    single = np.flatnonzero(frames.sizes == 1).tolist() if lazy else range(len(frames))
+    return [k for k in single if is_isolated_atom(frames[k])]
+
+
+def structures_of(frames: Sequence[Frame]) -> Sequence[Frame]:
+    """The frames that are not one atom alone, where there are such."""
+    kept = np.setdiff1d(np.arange(len(frames)), isolated_atoms(frames))
+    return Subset(frames, kept) if 0 < len(kept) < len(frames) else frames
 
 
 def _read_all(paths: str | tuple[str, ...], settings: DataSettings) -> Sequence[Frame]:
