@@ -12,7 +12,7 @@ import pytest
 from ase.build import bulk, fcc111, molecule
 
 from mlffjax.md import device_neighbors as dn
-from mlffjax.md.cell_lists import cell_lists
+from mlffjax.md.cell_lists import cell_lists, common_cell_lists
 from mlffjax.neighbors import complete_cell, neighbor_list
 
 CUTOFF = 5.0
@@ -115,6 +115,25 @@ def test_cell_lists_of_a_replicated_cell():
     cells = cell_lists(atoms.positions, atoms.cell[:], plan.pbc, radius)
     assert cells.replicas != (1, 1, 1)
     assert _found(dataclasses.replace(plan, cells=cells), atoms) == _expected(atoms, radius)
+
+
+def test_cell_lists_of_several_structures_leave_their_padding_out():
+    cutoff, pbc = 2.8, (True, True, True)
+    names = ("triclinic, atoms outside", "primitive diamond")
+    both = [STRUCTURES[name].repeat((2, 2, 2)) for name in names]
+    cells = common_cell_lists([(a.positions, a.cell[:]) for a in both], pbc, cutoff)
+    most = max(len(a) for a in both)
+    for atoms in both:
+        plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], pbc, cutoff, 0.0)
+        plan = dataclasses.replace(plan, cells=cells)
+        positions = np.pad(atoms.positions, ((0, most - len(atoms)), (0, 0)))
+        mask = jnp.arange(most) < len(atoms)
+        allocate = jax.jit(partial(dn.allocate, plan))
+        found = allocate(jnp.asarray(positions), jnp.asarray(atoms.cell[:]), mask)
+        assert not bool(found.overflow(plan))
+        real = np.asarray(found.mask)
+        pairs = (np.asarray(a)[real] for a in (found.senders, found.receivers, found.shifts))
+        assert _as_set(*pairs) == _expected(atoms, cutoff)
 
 
 def test_a_crowd_that_overflows_the_cells_gets_more_room():

@@ -8,14 +8,15 @@ bound, and all that happens is that two places share a cell.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.compaction import WORD, pack, set_bits
-from mlffjax.types import HostCell, HostVectors, Positions
+from mlffjax.types import AtomMask, HostCell, HostVectors, Positions
 
 #: Room in a cell, relative to the fullest one at the start.
 MARGIN = 1.15
@@ -59,7 +60,11 @@ class CellLists:
         return replace(self, capacity=words * -(-room // words))
 
     def pairs(
-        self, positions: Positions, box: Float[Array, "3 3"], size: int
+        self,
+        positions: Positions,
+        box: Float[Array, "3 3"],
+        size: int,
+        node_mask: AtomMask | None = None,
     ) -> tuple[Array, Array, Array, Array, Array, Array]:
         """Pairs within the radius, sorted by receiver.
 
@@ -67,6 +72,8 @@ class CellLists:
           positions: ``[atoms, 3]`` in Angstrom, not necessarily inside the cell.
           box: complete lattice vectors as rows, in Angstrom.
           size: room for pairs.
+          node_mask: true for real atoms ``[atoms]``, the others are in no cell; all are if not
+            given.
 
         Returns:
           Senders, receivers ``[size]``, shifts ``[size, 3]``, mask ``[size]``, the number of
@@ -78,13 +85,16 @@ class CellLists:
         placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]
         fractional = placed.reshape(-1, 3) @ jnp.linalg.inv(whole)
         cell = self._cell_of(fractional)
-        slot, fullest = self._slots(cell)
+        placed_mask = None if node_mask is None else jnp.tile(node_mask, len(copies))
+        slot, fullest = self._slots(cell, placed_mask)
         pbc = jnp.asarray(self.pbc)
 
         # Rows are the atoms of the first copy; columns the slots of the 27 cells around each.
         cells = jnp.asarray(self.cells, jnp.int32)
         around = _flat((cell[:count, None] + _OFFSETS) % cells, self.cells)
         words = self._near(fractional, slot, around, whole)
+        if node_mask is not None:
+            words = jnp.where(node_mask[:, None], words, 0)
         bits = self.capacity // (words.shape[-1] // len(_OFFSETS))
         index, mask, needed = set_bits(words.reshape(-1), bits, size)
 
@@ -131,17 +141,22 @@ class CellLists:
         # Rounding can give a whole one, which belongs to the last cell as well as to the first.
         return jnp.minimum((inside * cells).astype(jnp.int32), cells - 1)
 
-    def _slots(self, cell: Int[Array, "placed 3"]) -> tuple[Array, Array]:
+    def _slots(
+        self, cell: Int[Array, "placed 3"], mask: Bool[Array, "placed"] | None
+    ) -> tuple[Array, Array]:
         """The slot of each atom, beyond all slots for one without room, and the fullest cell."""
         flat = _flat(cell, self.cells)
         total = int(np.prod(self.cells))
+        if mask is not None:
+            flat = jnp.where(mask, flat, total)
         order = jnp.argsort(flat, stable=True)
-        filling = jnp.zeros(total, jnp.int32).at[flat].add(1)
+        filling = jnp.zeros(total, jnp.int32).at[flat].add(1, mode="drop")
         first = jnp.cumsum(filling, dtype=jnp.int32) - filling
         entries = jnp.arange(flat.shape[0], dtype=jnp.int32)
         rank = jnp.zeros_like(entries).at[order].set(entries) - first[flat]
         room = total * self.capacity
-        slot = jnp.where(rank < self.capacity, flat * self.capacity + rank, room)
+        fits = (rank < self.capacity) & (flat < total)
+        slot = jnp.where(fits, flat * self.capacity + rank, room)
         return slot, jnp.max(filling)
 
 
@@ -159,24 +174,56 @@ def cell_lists(
       pbc: periodic directions.
       radius: longest pair in Angstrom.
     """
-    box = np.asarray(box, np.float64)
-    fractional = np.asarray(positions, np.float64) @ np.linalg.inv(box)
-    extent = np.ptp(fractional, axis=0)
-    heights = 1 / np.linalg.norm(np.linalg.inv(box), axis=0)
-    width = WIDER * radius / heights  # of a cell, in lattice vectors
+    return common_cell_lists([(positions, box)], pbc, radius)
+
+
+def common_cell_lists(
+    structures: Sequence[tuple[HostVectors, HostCell]],
+    pbc: tuple[bool, bool, bool],
+    radius: float,
+) -> CellLists:
+    """Cell lists with room for the present positions of any of several structures and a margin.
+
+    Args:
+      structures: of each, as for :func:`cell_lists`, positions and box.
+      pbc: periodic directions of all.
+      radius: longest pair in Angstrom.
+    """
+    inverses = [np.linalg.inv(np.asarray(box, np.float64)) for _, box in structures]
+    fractional = [
+        np.asarray(positions, np.float64) @ inverse
+        for (positions, _), inverse in zip(structures, inverses, strict=True)
+    ]
+    extent = np.max([np.ptp(f, axis=0) for f in fractional], axis=0)
+    atoms = max(len(f) for f in fractional)
+    # Of a cell, in lattice vectors: what is wide enough for the narrowest structure.
+    width = WIDER * radius * np.max([np.linalg.norm(i, axis=0) for i in inverses], axis=0)
     replicas = np.where(pbc, np.ceil(3 * width), 1).astype(int)
     lengths = np.where(pbc, replicas, np.maximum(extent, 3 * width))
     cells = np.maximum(3, np.floor(lengths / width * (1 + 1e-12))).astype(int)
-    while cells.prod() > max(27, MAX_CELLS_PER_ATOM * len(positions) * replicas.prod()):
+    while cells.prod() > max(27, MAX_CELLS_PER_ATOM * atoms * replicas.prod()):
         longest = int(cells.argmax())
         cells[longest] = max(3, cells[longest] // 2)
     lengths = np.where(pbc, replicas, cells * width)
     lists = CellLists(pbc, _triple(replicas), _triple(lengths), _triple(cells), 1, radius)
-    placed = (fractional[None] + _copies(lists.replicas)[:, None]).reshape(-1, 3) / lengths
+    fullest = max(_fullest(f, lists) for f in fractional)
+    return lists.with_capacity(int(np.ceil(MARGIN * fullest)) + 1)
+
+
+def roomier(old: CellLists, fresh: CellLists) -> CellLists:
+    """Cell lists after an overflow: those of the present positions, with more room in any case,
+    as the crowd may have come after these positions."""
+    grown = int(np.ceil(MARGIN * old.capacity)) + 1
+    return fresh.with_capacity(max(grown, fresh.capacity))
+
+
+def _fullest(fractional: np.ndarray, lists: CellLists) -> int:
+    """Atoms in the fullest cell."""
+    cells = np.asarray(lists.cells)
+    placed = (fractional[None] + _copies(lists.replicas)[:, None]).reshape(-1, 3) / lists.lengths
     inside = placed - np.floor(placed)
     cell = np.minimum((inside * cells).astype(int), cells - 1)
-    fullest = int(np.bincount(np.ravel_multi_index(tuple(cell.T), lists.cells)).max())
-    return lists.with_capacity(int(np.ceil(MARGIN * fullest)) + 1)
+    return int(np.bincount(np.ravel_multi_index(tuple(cell.T), lists.cells)).max())
 
 
 def _flat(cell: Array, cells: tuple[int, int, int]) -> Array:

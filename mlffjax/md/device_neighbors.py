@@ -24,8 +24,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.compaction import WORD, first_true, pack, set_bits
 from mlffjax.graph import AtomGraph, bucket
-from mlffjax.md.cell_lists import MARGIN as CELL_MARGIN
-from mlffjax.md.cell_lists import CellLists, cell_lists
+from mlffjax.md.cell_lists import CellLists, cell_lists, roomier
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
 
@@ -138,8 +137,13 @@ def plan_neighbors(
     plan = NeighborPlan(cutoff, skin, (periodic[0], periodic[1], periodic[2]), replicas, 0, 0)
     plan = _with_room(plan, len(positions), counts[0], counts[1])
     cells = cell_lists(positions, box, plan.pbc, cutoff + skin)
-    cheaper = CELL_SLOT_COST * cells.slots_per_atom < len(positions) * math.prod(replicas)
-    return replace(plan, cells=cells) if cheaper else plan
+    return with_cheaper(plan, cells, len(positions))
+
+
+def with_cheaper(plan: NeighborPlan, cells: CellLists, atoms: int) -> NeighborPlan:
+    """The plan with cell lists where they look at fewer pairs of so many atoms than all pairs."""
+    cheaper = CELL_SLOT_COST * cells.slots_per_atom < atoms * math.prod(plan.replicas)
+    return replace(plan, cells=cells if cheaper else None)
 
 
 def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) -> NeighborPlan:
@@ -165,10 +169,8 @@ def enlarge(plan: NeighborPlan, neighbors: Neighbors, positions: HostVectors) ->
         return larger
     if not bool(neighbors.cells_overflow):
         return larger
-    # The crowd may have come after ``positions``: the room grows in any case.
     fresh = cell_lists(positions, box, plan.pbc, radius)
-    grown = math.ceil(CELL_MARGIN * plan.cells.capacity) + 1
-    return replace(larger, cells=fresh.with_capacity(max(grown, fresh.capacity)))
+    return replace(larger, cells=roomier(plan.cells, fresh))
 
 
 def allocate(
@@ -207,11 +209,7 @@ def update(
     positions: Positions,
     box: Float[Array, "3 3"] | None = None,
 ) -> Neighbors:
-    """The list, remade where an atom has moved half the skin; can be compiled.
-
-    Where the cell has changed by the deformation ``F``, a pair left out was longer than the
-    cutoff plus the skin, and is now at least ``(cutoff + skin) (1 - |F - 1|)`` less the motion
-    of its atoms relative to the deformation. The bound on that motion shrinks accordingly.
+    """The list, remade where it is :func:`outdated`; can be compiled.
 
     Args:
       plan: sizes.
@@ -222,6 +220,33 @@ def update(
     now = neighbors if box is None else replace(neighbors, box=box)
     if plan.skin == 0:
         return rebuild(plan, now, positions)
+    return jax.lax.cond(
+        outdated(plan, neighbors, positions, box),
+        lambda: rebuild(plan, now, positions),
+        lambda: neighbors,
+    )
+
+
+def outdated(
+    plan: NeighborPlan,
+    neighbors: Neighbors,
+    positions: Positions,
+    box: Float[Array, "3 3"] | None = None,
+    node_mask: AtomMask | None = None,
+) -> Bool[Array, ""]:
+    """Whether an atom has moved half the skin, so that a pair may be missing.
+
+    Where the cell has changed by the deformation ``F``, a pair left out was longer than the
+    cutoff plus the skin, and is now at least ``(cutoff + skin) (1 - |F - 1|)`` less the motion
+    of its atoms relative to the deformation. The bound on that motion shrinks accordingly.
+
+    Args:
+      plan: sizes.
+      neighbors: the list so far.
+      positions: ``[atoms, 3]`` in Angstrom.
+      box: complete lattice vectors as rows, in Angstrom; as before if not given.
+      node_mask: true for real atoms ``[atoms]``; all are if not given.
+    """
     reference, slack = neighbors.reference, jnp.asarray(plan.skin, positions.dtype)
     if box is not None:
         deformation = jnp.linalg.inv(neighbors.box) @ box
@@ -229,11 +254,8 @@ def update(
         slack = slack - (plan.cutoff + plan.skin) * strain
         reference = reference @ deformation
     moved = jnp.sum((positions - reference) ** 2, axis=-1)
-    return jax.lax.cond(
-        (slack <= 0) | jnp.any(moved > (slack / 2) ** 2),
-        lambda: rebuild(plan, now, positions),
-        lambda: neighbors,
-    )
+    late = (slack <= 0) | (moved > (slack / 2) ** 2)
+    return jnp.any(late if node_mask is None else late & node_mask)
 
 
 def rebuild(
@@ -248,15 +270,14 @@ def rebuild(
       plan: sizes.
       old: the list so far.
       positions: ``[atoms, 3]`` in Angstrom.
-      node_mask: true for real atoms ``[atoms]``; all are if not given. Not for cell lists.
+      node_mask: true for real atoms ``[atoms]``; all are if not given.
     """
     if plan.cells is None:
         senders, receivers, shifts, mask, needed = _all_pairs(plan, positions, old.box, node_mask)
         overflow = jnp.zeros((), bool)
     else:
-        assert node_mask is None, "cell lists hold no padding"
         senders, receivers, shifts, mask, needed, overflow = plan.cells.pairs(
-            positions, old.box, plan.candidates
+            positions, old.box, plan.candidates, node_mask
         )
     last = positions.shape[0] - 1
     return replace(
