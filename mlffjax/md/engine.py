@@ -4,7 +4,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,8 +28,9 @@ from mlffjax.md.device_neighbors import (
     enlarge,
     plan_neighbors,
 )
-from mlffjax.md.records import Block, FileWriter, MDResult, Thermo, Writer
-from mlffjax.md.restart import RESTART_FILE, Identity, Restart
+from mlffjax.md.driver import Stop, drive
+from mlffjax.md.records import Block, MDResult, Thermo, Writer
+from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
 from mlffjax.md.simulate import Integrator, State, centered_noise
 from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
@@ -54,7 +54,6 @@ OUTGROWN = (
 )
 
 Progress = Callable[[int, Thermo], None]
-Stop = Callable[[], bool]
 
 
 def run_md(
@@ -114,7 +113,7 @@ def run_md(
         if resume:
             raise ValueError("got resume without a folder; expected that of the run; name it")
         run.begin(initial_velocities)
-        return run.execute(writers, progress, stop)
+        return run.execute(writers, None, progress, stop)
     who = restart.identity(potential, frame, settings, initial_velocities)
     path = Path(folder) / RESTART_FILE
     marks = None
@@ -124,11 +123,11 @@ def run_md(
     else:
         run.begin(initial_velocities)
     own = open_writers(path.parent, frame, settings, overwrite, marks)
-    run.save_to(path, own, who)
+    saver = Saver(path, {writer.path.name: writer for writer in own}, who, settings, run.done)
     if resume:
         run.tables.append(read_thermo(path.with_name(THERMO_FILE)))
     try:
-        return run.execute([*own, *writers], progress, stop)
+        return run.execute([*own, *writers], saver, progress, stop)
     finally:
         for writer in own:
             writer.close()
@@ -171,11 +170,15 @@ class Run:
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
         )
+        direct = potential.module.direct_forces
+        self.integrator = Integrator.from_settings(settings, dof, net_force=direct)
+        targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
+        hot = max(t for t in targets if t is not None)
+        self.explosion_temperature = settings.explosion_temperature or spike_limit(hot)
         self.done = self.begun = self.redone = 0
+        self.seconds, self.message = 0.0, ""
         self.tables: list[Thermo] = []
-        self.first: Block | None = None
-        self._restart: tuple[Path, Sequence[FileWriter], Identity] | None = None
-        self._saved = (0, time.monotonic())
+        self.firsts: Sequence[Block] = ()
 
     def begin(self, initial_velocities: HostVectors | None) -> None:
         """Set up step zero."""
@@ -194,13 +197,14 @@ class Run:
         self.state = state
         rows = self.make.thermo(np.asarray(row)[None], np.zeros(1, int))
         self.tables.append(rows)
-        self.first = self.make.first_block(rows, state)
+        self.firsts = [self.make.first_block(rows, state)]
 
     def resume(self, path: Path) -> Restart:
         """Set up the step of a restart file."""
         arguments = self.start_arguments(None)
 
-        def template(plan: NeighborPlan) -> State:
+        def template(plan: NeighborPlan, replicas: ReplicaProgress | None) -> State:
+            del replicas
             call = partial(chunk.start, self.make_program(plan, 1))
             return jax.eval_shape(call, self.potential, self.system, *arguments)[0]
 
@@ -208,26 +212,18 @@ class Run:
         self.program = self.make_program(earlier.plan, earlier.steps_per_call)
         self.state, self.redone = earlier.state, earlier.redone
         self.done = self.begun = earlier.step
-        self._saved = (self.done, time.monotonic())
         return earlier
-
-    def save_to(self, path: Path, own: Sequence[FileWriter], who: Identity) -> None:
-        """Write restart files from now on."""
-        self._restart = (path, own, who)
 
     def make_program(self, plan: NeighborPlan, steps: int) -> Program:
         """What is static, with a neighbour list and the steps of a call."""
         settings = self.settings
-        targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
-        hot = max(t for t in targets if t is not None)
-        direct = self.potential.module.direct_forces
         return Program(
             plan=plan,
-            integrator=Integrator.from_settings(settings, self.make.dof, net_force=direct),
+            integrator=self.integrator,
             steps=steps,
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
-            explosion_temperature=settings.explosion_temperature or spike_limit(hot),
+            explosion_temperature=self.explosion_temperature,
             pressure=settings.record_pressure or settings.moving_cell,
         )
 
@@ -271,66 +267,46 @@ class Run:
         return momenta
 
     def execute(
-        self, writers: Sequence[Writer], progress: Progress | None, stop: Stop | None
+        self,
+        writers: Sequence[Writer],
+        saver: Saver | None,
+        progress: Progress | None,
+        stop: Stop | None,
     ) -> MDResult:
-        """All steps; frames are written by a thread while the next stretch runs."""
-        seconds, message, stopped = 0.0, "", False
-        pending: Future[None] | None = None
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            if self.first is not None:
-                pending = pool.submit(_write, writers, self.first, self._save_job(due=True))
-            if progress is not None:
-                progress(self.done, self.tables[-1])
-            self._advance(self.done, 0)  # compiles
-            while self.done < self.settings.steps and not message and not stopped:
-                begin, before = time.perf_counter(), self.done
-                stretch = self._sound_stretch(before, self._count())
-                seconds += time.perf_counter() - begin
-                self.done = before + int(stretch.done)
-                if not bool(stretch.sound):
-                    message = self.explosion(stretch.state, self.done)
-                    self.done -= 1
-                block = self.make.block(stretch.records, before, self.done)
-                stopped = stop is not None and stop()
-                job = None if message else self._save_job(stopped or not self._left())
-                if pending is not None:
-                    pending.result()
-                pending = pool.submit(_write, writers, block, job)
-                self.tables.append(block.thermo)
-                if progress is not None:
-                    progress(self.done, block.thermo)
-            if pending is not None:
-                pending.result()
-        return self.result(seconds, message)
+        """All steps, and the outcome."""
+        report = None if progress is None else lambda: progress(self.done, self.tables[-1])
+        drive(self, [writers], saver, report, stop)
+        return self.result(self.seconds, self.message)
 
-    def _left(self) -> int:
-        return self.settings.steps - self.done
+    @property
+    def unfinished(self) -> bool:
+        """Whether there are steps to do."""
+        return self.done < self.settings.steps and not self.message
 
-    def _count(self) -> int:
-        """Steps of the next stretch; stretches begin at multiples of their length."""
-        return min(self.program.steps - self.done % self.program.steps, self._left())
+    def compile(self) -> None:
+        """Compile a stretch of steps."""
+        self._advance(self.done, 0)
 
-    def _save_job(self, due: bool) -> Callable[[], None] | None:
-        """What writes the restart file of the present state, if it is time."""
-        if self._restart is None:
+    def stretch(self) -> list[Block | None]:
+        """Do a stretch of steps; they begin at multiples of their length."""
+        begin, before = time.perf_counter(), self.done
+        left = self.settings.steps - before
+        count = min(self.program.steps - before % self.program.steps, left)
+        stretch = self._sound_stretch(before, count)
+        self.seconds += time.perf_counter() - begin
+        self.done = before + int(stretch.done)
+        if not bool(stretch.sound):
+            self.message = self.explosion(stretch.state, self.done)
+            self.done -= 1
+        block = self.make.block(stretch.records, before, self.done)
+        self.tables.append(block.thermo)
+        return [block]
+
+    def snapshot(self) -> Restart | None:
+        """What is needed to go on from here; none after an explosion."""
+        if self.message:
             return None
-        step, then = self._saved
-        interval = self.settings.restart_interval
-        if interval is None:
-            due = due or time.monotonic() - then >= self.settings.restart_seconds
-        else:
-            due = due or self.done - step >= interval
-        if not due:
-            return None
-        self._saved = (self.done, time.monotonic())
-        path, own, who = self._restart
-        now = (self.state, self.program.plan, self.done, self.program.steps, self.redone)
-
-        def job() -> None:
-            marks = {writer.path.name: writer.mark() for writer in own}
-            restart.save(path, Restart(*now, marks=marks), who)
-
-        return job
+        return Restart(self.state, self.program.plan, self.done, self.program.steps, self.redone)
 
     def _advance(self, first: int, count: int) -> Stretch:
         return chunk.advance(
@@ -397,7 +373,7 @@ class Run:
         """The outcome after so many seconds of stepping, and why it ended early, if it did."""
         state, steps = self.state, self.done - self.begun
         reached = f"{self.done} steps, {self.done * self.settings.timestep_fs:g} fs"
-        interrupted = not message and self._left() > 0
+        interrupted = not message and self.done < self.settings.steps
         final = replace(
             self.frame,
             positions=np.asarray(state.position, np.float64),
@@ -473,13 +449,6 @@ def steps_per_call(settings: MDSettings, atoms: int) -> int:
     wanted = settings.frame_interval * max(1, 500 // settings.frame_interval)
     wanted = min(wanted, max(10, MAX_ATOM_STEPS // atoms))
     return min(wanted, frames * settings.frame_interval, settings.steps)
-
-
-def _write(writers: Sequence[Writer], block: Block, save: Callable[[], None] | None) -> None:
-    for writer in writers:
-        writer.write(block)
-    if save is not None:
-        save()
 
 
 def frame_of(atoms: ase.Atoms) -> Frame:

@@ -1,4 +1,4 @@
-"""Restart files: everything a simulation needs to go on as if it had never stopped.
+"""Restart files: everything a simulation, or one of replicas, needs to go on as if never stopped.
 
 A file holds the state of the integrator with positions, momenta, forces, thermostats, barostat,
 random keys and the neighbour list as it is; so the list is remade at the same steps, edges
@@ -11,8 +11,9 @@ A file replaces the one before it in one step of the file system, after it is on
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
 from mlffjax.md.cell_lists import CellLists
 from mlffjax.md.device_neighbors import NeighborPlan
+from mlffjax.md.records import FileWriter
 from mlffjax.md.simulate import State
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
@@ -36,17 +38,33 @@ VERSION = 1
 _FREE = ("steps", "restart_interval", "restart_seconds")
 
 
+@dataclass(frozen=True)
+class ReplicaProgress:
+    """What replicas need to go on besides what a single run does.
+
+    Attributes:
+      edges: room for the edges of all replicas together.
+      steps: sound steps done by each.
+      messages: why each ended early; empty for one that did not.
+    """
+
+    edges: int
+    steps: tuple[int, ...]
+    messages: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Restart:
     """A simulation between two stretches of steps.
 
     Attributes:
-      state: of the integrator, after ``step`` steps.
+      state: of the integrator, after ``step`` steps; of replicas, all with a first axis.
       plan: sizes of its neighbour list.
       step: number of steps done.
       steps_per_call: length of a stretch; stretches begin at its multiples.
       redone: stretches computed again so far.
       marks: lengths of the output files by their names, in units of their writers.
+      replicas: of a run of replicas; ``None`` for a single one.
     """
 
     state: State
@@ -54,7 +72,8 @@ class Restart:
     step: int
     steps_per_call: int
     redone: int
-    marks: Mapping[str, int]
+    marks: Mapping[str, int] = field(default_factory=dict)
+    replicas: ReplicaProgress | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +81,16 @@ class Identity:
     """What must be the same for a run to go on.
 
     Attributes:
-      settings: all settings but those that are free, as JSON values.
-      potential, start: digests of the force field and of the structure and velocities.
+      settings: all settings but those that are free, as JSON values; of replicas, a list of the
+        values of each for those in which they may differ.
+      potential, start: digests of the force field and of the structures and velocities.
+      replicas: their number; ``None`` for a single run.
     """
 
     settings: Mapping[str, Any]
     potential: str
     start: str
+    replicas: int | None = None
 
 
 def identity(
@@ -85,13 +107,32 @@ def identity(
       settings: of the run.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs, if given.
     """
-    free = _FREE[1:] if settings.ramped else _FREE
-    kept = {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
-    what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)]
-    arrays = [frame.numbers, frame.positions, frame.cell, frame.pbc]
-    arrays += [] if initial_velocities is None else [initial_velocities]
-    return Identity(kept, _digest(what, leaves), _digest("", [np.asarray(a) for a in arrays]))
+    start = _digest("", _start(frame, initial_velocities))
+    return Identity(_kept(settings), _potential_digest(potential), start)
+
+
+def replicas_identity(
+    potential: Potential,
+    frames: Sequence[Frame],
+    settings: Sequence[MDSettings],
+    initial_velocities: Sequence[HostVectors | None],
+    own: Sequence[str],
+) -> Identity:
+    """The identity of a run of replicas.
+
+    Args:
+      potential: the force field.
+      frames: where each replica starts.
+      settings: of each.
+      initial_velocities: of each ``[atoms, 3]`` in Angstrom/fs, if given.
+      own: settings in which they may differ.
+    """
+    each = [_kept(s) for s in settings]
+    kept = {k: [e[k] for e in each] if k in own else v for k, v in each[0].items()}
+    kept.pop("replicas")
+    starts = [_start(f, v) for f, v in zip(frames, initial_velocities, strict=True)]
+    start = _digest("", [array for arrays in starts for array in arrays])
+    return Identity(kept, _potential_digest(potential), start, len(frames))
 
 
 def save(path: Path, restart: Restart, run: Identity) -> None:
@@ -108,6 +149,7 @@ def save(path: Path, restart: Restart, run: Identity) -> None:
         "redone": restart.redone,
         "plan": asdict(restart.plan),
         "marks": dict(restart.marks),
+        "replicas": None if restart.replicas is None else asdict(restart.replicas),
         "identity": asdict(run),
     }
     # NumPy's annotations take every named array for an option.
@@ -150,11 +192,17 @@ def check_identity(path: Path, run: Identity, steps: int) -> None:
     """Compare a run of so many steps with the one that wrote a restart.
 
     Raises:
-      ValueError: as :func:`read_meta`, or potential, start or settings differ, or all steps are
-        done.
+      ValueError: as :func:`read_meta`, or potential, start, settings or number of replicas
+        differ, or all steps are done.
     """
     meta = read_meta(path)
     saved = meta["identity"]
+    if saved.get("replicas") != run.replicas:
+        named = lambda count: f"{count} replicas" if count else "a single run"  # noqa: E731
+        raise ValueError(
+            f"got {named(run.replicas)} to go on with {named(saved.get('replicas'))} in "
+            f"{path.parent}; expected the same; start a new run"
+        )
     for what in ("potential", "start"):
         if saved[what] != getattr(run, what):
             raise ValueError(
@@ -175,19 +223,24 @@ def check_identity(path: Path, run: Identity, steps: int) -> None:
         )
 
 
-def load(path: Path, template_of: Callable[[NeighborPlan], State]) -> Restart:
+def load(
+    path: Path, template_of: Callable[[NeighborPlan, ReplicaProgress | None], State]
+) -> Restart:
     """Read a restart file.
 
     Args:
       path: of the file.
-      template_of: a state of the shapes and dtypes that go with the plan of a neighbour list.
+      template_of: a state of the shapes and dtypes that go with the plan of a neighbour list and
+        with what there is of replicas.
 
     Raises:
       ValueError: as :func:`read_meta`, or the file's state does not fit.
     """
     meta = read_meta(path)
     plan = _plan(meta["plan"])
-    template = template_of(plan)
+    of_replicas = meta.get("replicas")
+    replicas = None if of_replicas is None else _from_json(ReplicaProgress, of_replicas)
+    template = template_of(plan, replicas)
     leaves, tree = jax.tree.flatten(template)
     with np.load(path, allow_pickle=False) as file:
         restored = [
@@ -201,7 +254,74 @@ def load(path: Path, template_of: Callable[[NeighborPlan], State]) -> Restart:
         steps_per_call=meta["steps_per_call"],
         redone=meta["redone"],
         marks=meta["marks"],
+        replicas=replicas,
     )
+
+
+class Saver:
+    """Restart files of a run in progress, when it is time for one.
+
+    Args:
+      path: of the file.
+      writers: of the output files, by the names under which their lengths are kept.
+      run: what must be the same for the run to go on.
+      settings: intervals.
+      step: number of steps done.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        writers: Mapping[str, FileWriter],
+        run: Identity,
+        settings: MDSettings,
+        step: int,
+    ) -> None:
+        self._path, self._writers, self._run = path, writers, run
+        self._interval, self._seconds = settings.restart_interval, settings.restart_seconds
+        self._saved = (step, time.monotonic())
+
+    def job(self, now: Restart, due: bool) -> Callable[[], None] | None:
+        """What writes the file, for when the output is written so far; nothing before its time.
+
+        Args:
+          now: the run, without lengths of its output.
+          due: whether it is time in any case.
+
+        Raises:
+          OSError: the job, as :func:`save`.
+        """
+        step, then = self._saved
+        if self._interval is None:
+            due = due or time.monotonic() - then >= self._seconds
+        else:
+            due = due or now.step - step >= self._interval
+        if not due:
+            return None
+        self._saved = (now.step, time.monotonic())
+
+        def job() -> None:
+            marks = {name: writer.mark() for name, writer in self._writers.items()}
+            save(self._path, replace(now, marks=marks), self._run)
+
+        return job
+
+
+def _kept(settings: MDSettings) -> dict[str, Any]:
+    """The settings that are not free."""
+    free = _FREE[1:] if settings.ramped else _FREE
+    return {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
+
+
+def _potential_digest(potential: Potential) -> str:
+    what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
+    return _digest(what, [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)])
+
+
+def _start(frame: Frame, initial_velocities: HostVectors | None) -> list[np.ndarray]:
+    arrays = [frame.numbers, frame.positions, frame.cell, frame.pbc]
+    arrays += [] if initial_velocities is None else [initial_velocities]
+    return [np.asarray(array) for array in arrays]
 
 
 def _named(state: State) -> dict[str, Any]:
@@ -229,13 +349,13 @@ def _to_device(value: np.ndarray | None, like: Any, what: str) -> Array:
 
 
 def _plan(values: dict[str, Any]) -> NeighborPlan:
-    """The plan from its JSON form, where tuples are lists."""
-
-    def made(kind: Any, fields: dict[str, Any]) -> Any:
-        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-
     cells = values["cells"]
-    return made(NeighborPlan, {**values, "cells": cells and made(CellLists, cells)})
+    return _from_json(NeighborPlan, {**values, "cells": cells and _from_json(CellLists, cells)})
+
+
+def _from_json(kind: Any, fields: dict[str, Any]) -> Any:
+    """A dataclass from its JSON form, where tuples are lists."""
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
 def _digest(text: str, arrays: Sequence[np.ndarray]) -> str:
