@@ -8,9 +8,11 @@ A replica that has come to its end, or whose step was unsound, stays as it was b
 It has no edges from then on, and does not touch the others.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ from mlffjax.md.bonds import Bonds
 from mlffjax.md.chunk import Program, System
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
+from mlffjax.md.velocities import remove_drift
 from mlffjax.potential import Potential
 
 #: Mass of padding in amu: so light that it vanishes in any sum of masses, exactly.
@@ -40,10 +43,12 @@ class Replicas:
       numbers: atomic numbers ``[replicas, atoms]``.
       masses: in amu ``[replicas, atoms]``; :data:`PADDING_MASS` for padding.
       node_mask: true for real atoms ``[replicas, atoms]``.
-      cell: lattice vectors as rows ``[replicas, 3, 3]`` in Angstrom; zeros for a molecule.
+      cell: lattice vectors as rows ``[replicas, 3, 3]`` in Angstrom at the start; zeros for a
+        molecule.
       box: the same, complete in directions that are not periodic.
-      dof: degrees of freedom ``[replicas]``; ``None`` where all have those of the program.
+      dof: degrees of freedom ``[replicas]``.
       kT: thermal energy in eV at the start and the end of the ramp ``[replicas, 2]``.
+      pressure: in eV/Angstrom^3, likewise.
       limit: temperature in kelvin at which a replica has exploded ``[replicas]``.
       steps: of each replica ``[replicas]``.
       bonds: that must not break; padded with pairs of an atom and itself, of length zero, which
@@ -55,8 +60,9 @@ class Replicas:
     node_mask: Bool[Array, "replicas atoms"]
     cell: Float[Array, "replicas 3 3"]
     box: Float[Array, "replicas 3 3"]
-    dof: Float[Array, "replicas"] | None
+    dof: Float[Array, "replicas"]
     kT: Float[Array, "replicas 2"]
+    pressure: Float[Array, "replicas 2"]
     limit: Float[Array, "replicas"]
     steps: Int[Array, "replicas"]
     bonds: Bonds | None = None
@@ -71,12 +77,15 @@ class ReplicaProgram:
     """All that is static in a stretch of steps; a new program is a new compilation.
 
     Attributes:
-      single: of one replica; its plan has room for the candidates of the largest.
+      single: of one replica; its plan has room for the candidates of the largest. Targets and
+        degrees of freedom are zero in it, as each replica has its own.
       edges: room for the edges of all replicas together.
+      fixed_center: the momentum of the centre of mass is set to zero in every step.
     """
 
     single: Program
     edges: int
+    fixed_center: bool
 
     @property
     def plan(self) -> NeighborPlan:
@@ -110,16 +119,18 @@ class ReplicaRecords:
     """Rows and frames of a stretch; those never reached hold zeros.
 
     Attributes:
-      thermo: as in :class:`mlffjax.md.chunk.Records` ``[rows, replicas, 3]``.
+      thermo: as in :class:`mlffjax.md.chunk.Records` ``[rows, replicas, 3 or 5]``.
       energy: ``[frames, replicas]`` in eV.
       positions, momenta, forces: ``[frames, replicas, atoms, 3]``.
+      cell: ``[frames, replicas, 3, 3]`` in Angstrom; ``None`` where it does not move.
     """
 
-    thermo: Float[Array, "rows replicas 3"]
+    thermo: Float[Array, "rows replicas columns"]
     energy: Float[Array, "frames replicas"]
     positions: Float[Array, "frames replicas atoms 3"]
     momenta: Float[Array, "frames replicas atoms 3"]
     forces: Float[Array, "frames replicas atoms 3"]
+    cell: Float[Array, "frames replicas 3 3"] | None = None
 
 
 @struct.dataclass
@@ -153,11 +164,11 @@ def start(
     positions: Float[Array, "replicas atoms 3"],
     momenta: Float[Array, "replicas atoms 3"],
     keys: Array,
-) -> tuple[State, Float[Array, "replicas 3"], Bool[Array, "replicas"], Bool[Array, ""]]:
+) -> tuple[State, Float[Array, "replicas columns"], Bool[Array, "replicas"], Bool[Array, ""]]:
     """States at the start, their rows, whether each is sound, and whether a list overflowed."""
     active = jnp.ones(len(positions), bool)
     lists = _allocated(program, positions, replicas.box, replicas.node_mask)
-    evaluation = _together(program, potential, replicas, positions, lists, active)
+    evaluation = _together(program, potential, replicas, positions, lists, active, None)
 
     def one(
         replica: Replicas, now: Evaluation, start: Array, momenta: Array, key: Array
@@ -213,7 +224,8 @@ def advance(
         after, rows, sound = _stepped(program, potential, replicas, stretch.state, moving, step)
         keep = moving & sound
         overflow = jnp.any(moving & jax.vmap(lambda n: n.overflow(program))(_lists(after)))
-        kept = _chosen(keep, after, stretch.state)
+        # What is void shows how much room it would have taken.
+        kept = _chosen(keep | overflow, after, stretch.state)
         return ReplicaStretch(
             state=kept,
             failed=_chosen(moving & ~sound, after, stretch.failed),
@@ -243,7 +255,7 @@ def _stepped(
     state: State,
     moving: Bool[Array, "replicas"],
     step: Int[Array, ""],
-) -> tuple[State, Float[Array, "replicas 3"], Bool[Array, "replicas"]]:
+) -> tuple[State, Float[Array, "replicas columns"], Bool[Array, "replicas"]]:
     """States after a step of all replicas, their rows, and whether each is sound."""
     evaluate = _evaluator(program, potential, replicas)
 
@@ -255,10 +267,13 @@ def _stepped(
         after = single.integrator.step(evaluate, before, conditions)
         # Noise moves padding too.
         real = replica.node_mask[:, None]
-        after = after.set(
-            position=jnp.where(real, after.position, state.position),
-            momentum=jnp.where(real, after.momentum, 0),
-        )
+        momentum = jnp.where(real, after.momentum, 0)
+        if program.fixed_center:
+            centred = jnp.where(real, remove_drift(momentum, replica.masses), 0)
+            # A lone atom keeps its momentum, as in a single run.
+            momentum = jnp.where(jnp.sum(replica.node_mask) > 1, centred, momentum)
+        position = jnp.where(real, after.position, state.position)
+        after = after.set(position=position, momentum=momentum)
         sound = chunk.is_sound(single, replica.systems(), after)
         return after, chunk.row(single, after, conditions), sound
 
@@ -268,20 +283,32 @@ def _stepped(
 def _evaluator(program: ReplicaProgram, potential: Potential, replicas: Replicas) -> Evaluate:
     """One replica's share of one evaluation of all; only for use within a map over replicas."""
 
+    pressure = program.single.pressure
+
     @jax.custom_batching.custom_vmap
-    def evaluate(positions: Array, neighbors: ReplicaNeighbors) -> Evaluation:
+    def mapped(positions: Array, neighbors: ReplicaNeighbors, cell: Array | None) -> Evaluation:
         """What an evaluation looks like; never computed, as the map has its own rule."""
         zero = jnp.zeros((), positions.dtype)
-        return Evaluation(jnp.zeros_like(positions), zero, neighbors)  # type: ignore[arg-type]
+        square = jnp.zeros((3, 3), positions.dtype) if cell is None else cell
+        both = (square, square) if pressure else (None, None)
+        return Evaluation(jnp.zeros_like(positions), zero, neighbors, *both)  # type: ignore[arg-type]
 
-    @evaluate.def_vmap
+    @mapped.def_vmap
     def _all(
-        size: int, batched: object, positions: Array, neighbors: ReplicaNeighbors
+        size: int,
+        batched: object,
+        positions: Array,
+        neighbors: ReplicaNeighbors,
+        cell: Array | None,
     ) -> tuple[Evaluation, Evaluation]:
         del size, batched  # all of a state differs between replicas
-        lists = _updated(program, neighbors, positions, replicas)
-        result = _together(program, potential, replicas, positions, lists, neighbors.active)
+        lists = _updated(program, neighbors, positions, cell, replicas)
+        active = neighbors.active
+        result = _together(program, potential, replicas, positions, lists, active, cell)
         return result, jax.tree.map(lambda _: True, result)
+
+    def evaluate(positions: Array, neighbors: Any, cell: Array | None = None) -> Evaluation:
+        return mapped(positions, neighbors, cell)
 
     return evaluate
 
@@ -293,13 +320,15 @@ def _together(
     positions: Float[Array, "replicas atoms 3"],
     lists: Neighbors,
     active: Bool[Array, "replicas"],
+    cell: Float[Array, "replicas 3 3"] | None,
 ) -> Evaluation:
-    """Evaluations of all replicas by one call of the potential."""
+    """Evaluations of all replicas by one call of the potential; cells are given if they move."""
     count, atoms, _ = positions.shape
+    cell = replicas.cell if cell is None else cell
     flat = positions.reshape(-1, 3)
     base = jnp.arange(count, dtype=jnp.int32)[:, None] * atoms
     senders, receivers = (lists.senders + base).reshape(-1), (lists.receivers + base).reshape(-1)
-    translations = jnp.einsum("rek,rkx->rex", lists.shifts.astype(flat.dtype), replicas.cell)
+    translations = jnp.einsum("rek,rkx->rex", lists.shifts.astype(flat.dtype), cell)
     vectors = flat[senders] - flat[receivers] + translations.reshape(-1, 3)
     near = (lists.mask & active[:, None]).reshape(-1)
     near &= jnp.sum(vectors**2, axis=-1) < program.plan.cutoff**2
@@ -307,7 +336,7 @@ def _together(
     graph = AtomGraph(
         numbers=replicas.numbers.reshape(-1),
         positions=flat,
-        cell=replicas.cell,
+        cell=cell,
         graph_index=jnp.repeat(jnp.arange(count, dtype=jnp.int32), atoms),
         senders=jnp.where(mask, senders[index], count * atoms - 1),
         receivers=jnp.where(mask, receivers[index], count * atoms - 1),
@@ -316,28 +345,33 @@ def _together(
         edge_mask=mask,
         graph_mask=jnp.ones(count, bool),
     )
-    prediction = potential.energy_forces(graph)
-    assert prediction.forces is not None
     lists = replace(lists, edges_needed=jnp.maximum(lists.edges_needed, needed))
-    neighbors = ReplicaNeighbors(lists, active)
+    neighbors: Any = ReplicaNeighbors(lists, active)
+    pressure = program.single.pressure
+    call = potential.energy_forces_stress if pressure else potential.energy_forces
+    prediction = call(graph)
+    assert prediction.forces is not None
     forces = prediction.forces.reshape(positions.shape)
-    return Evaluation(forces, prediction.energy, neighbors)  # type: ignore[arg-type]
+    both = (cell, prediction.virial) if pressure else (None, None)
+    return Evaluation(forces, prediction.energy, neighbors, *both)
 
 
 def _updated(
     program: ReplicaProgram,
     neighbors: ReplicaNeighbors,
     positions: Float[Array, "replicas atoms 3"],
+    box: Float[Array, "replicas 3 3"] | None,
     replicas: Replicas,
 ) -> Neighbors:
-    """Lists of all replicas, all remade where an atom of one has moved half the skin."""
+    """Lists of all replicas, all remade where that of one is outdated."""
     plan, old = program.plan, neighbors.list
     real = replicas.node_mask & neighbors.active[:, None]
+    now = old if box is None else replace(old, box=box)
     make = _mapped(program, positions, partial(device_neighbors.rebuild, plan))
     if plan.skin == 0:
-        return make((old, positions, real))
-    moved = jnp.sum((positions - old.reference) ** 2, axis=-1) > (plan.skin / 2) ** 2
-    return jax.lax.cond(jnp.any(moved & real), lambda: make((old, positions, real)), lambda: old)
+        return make((now, positions, real))
+    outdated = jax.vmap(partial(device_neighbors.outdated, plan))(old, positions, box, real)
+    return jax.lax.cond(jnp.any(outdated), lambda: make((now, positions, real)), lambda: old)
 
 
 def _allocated(
@@ -355,8 +389,9 @@ def _mapped(
 ) -> Callable:
     """``make`` over replicas, as many together as there is memory for."""
     count, atoms, _ = positions.shape
-    a, b, c = program.plan.replicas
-    together = max(1, min(count, PAIRS_TOGETHER // (atoms * atoms * a * b * c)))
+    columns = atoms * math.prod(program.plan.replicas)
+    columns = columns if program.plan.cells is None else program.plan.cells.slots_per_atom
+    together = max(1, min(count, PAIRS_TOGETHER // (atoms * columns)))
     call = lambda arguments: make(*arguments)  # noqa: E731
     if together == count:
         return jax.vmap(call)
@@ -366,18 +401,22 @@ def _mapped(
 def _single(program: ReplicaProgram, replica: Replicas) -> Program:
     """The program of one replica, with its own targets, within the map over replicas."""
     kT = (replica.kT[0], replica.kT[1])
-    dof = program.single.integrator.dof if replica.dof is None else replica.dof
-    integrator = replace(program.single.integrator, dof=dof, kT=kT)
+    # Static for one run, arrays here: whatever an integrator does with them is arithmetic.
+    integrator: Any = replace(program.single.integrator, kT=kT, dof=replica.dof)  # type: ignore[arg-type]
     return replace(program.single, integrator=integrator, explosion_temperature=replica.limit)
 
 
 def _conditions(single: Program, replica: Replicas, step: Int[Array, ""]) -> Conditions:
     """The targets of the time step that ends with ``step`` steps done."""
-    kT, ramp = replica.kT[0], single.integrator.ramp_steps
-    if ramp:
-        part = jnp.minimum(step.astype(kT.dtype) / ramp, 1)
-        kT = (1 - part) * replica.kT[0] + part * replica.kT[1]
-    return Conditions(kT, jnp.zeros_like(kT))
+    ramp = single.integrator.ramp_steps
+
+    def at(ends: Float[Array, "2"]) -> Float[Array, ""]:
+        if not ramp:
+            return ends[0]
+        part = jnp.minimum(step.astype(ends.dtype) / ramp, 1)
+        return (1 - part) * ends[0] + part * ends[1]
+
+    return Conditions(at(replica.kT), at(replica.pressure))
 
 
 def _chosen(where: Bool[Array, "replicas"], new: State, old: State) -> State:
@@ -394,7 +433,12 @@ def _empty(single: Program, state: State) -> ReplicaRecords:
     zeros = partial(jnp.zeros, dtype=state.position.dtype)
     count, shape = len(state.position), (frames, *state.position.shape)
     return ReplicaRecords(
-        zeros((rows, count, 3)), zeros((frames, count)), zeros(shape), zeros(shape), zeros(shape)
+        thermo=zeros((rows, count, 5 if single.pressure else 3)),
+        energy=zeros((frames, count)),
+        positions=zeros(shape),
+        momenta=zeros(shape),
+        forces=zeros(shape),
+        cell=zeros((frames, count, 3, 3)) if single.integrator.moving_cell else None,
     )
 
 
@@ -402,7 +446,7 @@ def _recorded(
     single: Program,
     records: ReplicaRecords,
     state: State,
-    rows: Float[Array, "replicas 3"],
+    rows: Float[Array, "replicas columns"],
     step: Int[Array, ""],
     first: Int[Array, ""],
     valid: Bool[Array, ""],
@@ -422,6 +466,7 @@ def _recorded(
         positions=put(records.positions, frame, state.position),
         momenta=put(records.momenta, frame, state.momentum),
         forces=put(records.forces, frame, state.force.forces),
+        cell=None if records.cell is None else put(records.cell, frame, state.force.cell),
     )
 
 

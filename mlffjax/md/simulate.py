@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from mlffjax.config.md import CellMotion, Ensemble, MDSettings
 from mlffjax.md import barostat
+from mlffjax.md.chains import with_number_as_data
 from mlffjax.md.device_neighbors import Neighbors
 from mlffjax.md.thermostats import RescalingState, rescaling_factor
 from mlffjax.md.velocities import TIME_UNIT_FS, kinetic_energy, remove_drift
@@ -103,6 +104,7 @@ class Integrator:
       compressibility: in Angstrom^3/eV, of the cell rescaling.
       cell_motion: of the cell rescaling.
       chain_length, chain_steps, suzuki_yoshida_steps: of the Nose-Hoover chains.
+      dofs: where ``dof`` is data, all values it can have, in ascending order; for the chains.
     """
 
     ensemble: Ensemble
@@ -120,6 +122,7 @@ class Integrator:
     chain_length: int
     chain_steps: int
     suzuki_yoshida_steps: int
+    dofs: tuple[int, ...] = ()
 
     @classmethod
     def from_settings(
@@ -207,7 +210,7 @@ class Integrator:
             return make(positions, momenta, evaluation, mass, key, zero)
         kinetic = kinetic_energy(momenta, masses)
         kT = jnp.asarray(self.kT[0], dtype)
-        chain = self._chain(self.period, dtype).initialize(self.dof, kinetic, kT)
+        chain = self._thermostat(dtype).initialize(self.dof, kinetic, kT)
         if self.ensemble == "nose-hoover":
             return states.NVTNoseHooverState(positions, momenta, evaluation, mass, chain)
         box_chain = self._chain(self.barostat_period, dtype).initialize(1, zero, kT)
@@ -280,7 +283,7 @@ class Integrator:
     def _nose_hoover(
         self, evaluate: Evaluate, state: State, dt: Array, conditions: Conditions
     ) -> State:
-        thermostat, kT = self._chain(self.period, dt.dtype), conditions.kT
+        thermostat, kT = self._thermostat(dt.dtype), conditions.kT
         chain = thermostat.update_mass(state.chain, kT)
         momentum, chain = thermostat.half_step(state.momentum, chain, kT)
         state = _verlet(evaluate, dt, state.set(momentum=momentum))
@@ -292,7 +295,7 @@ class Integrator:
         self, evaluate: Evaluate, state: State, dt: Array, conditions: Conditions
     ) -> State:
         kT, box_mass = conditions.kT, self._box_mass(conditions.kT)
-        thermostat = self._chain(self.period, dt.dtype)
+        thermostat = self._thermostat(dt.dtype)
         box_thermostat = self._chain(self.barostat_period, dt.dtype)
         chain = thermostat.update_mass(state.thermostat, kT)
         box_chain = box_thermostat.update_mass(state.barostat, kT)
@@ -357,6 +360,11 @@ class Integrator:
     def _box_mass(self, kT: Array) -> Array:
         """``(f + 3) kT tau^2``: a period of about ``tau`` (Martyna, Tobias and Klein, 1994)."""
         return (self.dof + 3) * kT * jnp.asarray(self.barostat_period, kT.dtype) ** 2
+
+    def _thermostat(self, dtype: Any) -> Any:
+        """The chain of the atoms."""
+        chain = self._chain(self.period, dtype)
+        return with_number_as_data(chain, self.dofs, jnp.asarray(self.dof)) if self.dofs else chain
 
     def _chain(self, period: float, dtype: Any) -> Any:
         make: Any = simulate.nose_hoover_chain
