@@ -1,13 +1,20 @@
-"""Replicas from the command's point of view: files and summary."""
+"""Replicas from the command's point of view: files and summary, interrupted and resumed."""
 
 import json
+import os
+import signal
 
+import ase.io
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analytic_models import HarmonicPairs
+from analytic_models import HarmonicPairs, LennardJones
+from ase.build import bulk
 
+from mlffjax import replica_simulation
+from mlffjax.cli import main, potential
+from mlffjax.config.files import read_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
 from mlffjax.md.trajectory import read_thermo
@@ -30,3 +37,39 @@ def test_replicas_leave_their_files_and_a_summary(tmp_path):
     assert len(set(kinetic)) == 3
     with pytest.raises(FileExistsError):
         simulate_replicas(potential, frame, settings, tmp_path)
+
+
+def test_interrupted_replicas_are_saved_and_go_on(tmp_path, monkeypatch, capsys):
+    made = Potential.init(LennardJones(cutoff=5.0), [18], jax.random.key(0), dtype=jnp.float32)
+    monkeypatch.setattr(potential, "load_potential", {"model": made}.__getitem__)
+    atoms = bulk("Ar", "fcc", a=5.3).repeat((2, 2, 1))
+    atoms.rattle(0.05, seed=1)
+    ase.io.write(tmp_path / "start.xyz", atoms)
+    arguments = ["md", "model", str(tmp_path / "start.xyz"), "--out"]
+    settings = ["ensemble=npt-scr", "pressure_gpa=0.2", "replicas=2", "timestep_fs=4"]
+    settings += ["temperature=60", "chunk_steps=20", "thermo_interval=5", "frame_interval=10"]
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    show = replica_simulation._Bar.show
+
+    def shown(bar, done):
+        show(bar, done)
+        if done == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replica_simulation._Bar, "show", shown)
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, str(out), *settings, "steps=60"])
+    assert ended.value.code == 128 + signal.SIGINT
+    said = capsys.readouterr()
+    assert "interrupted after 40 steps" in said.out
+    assert "--resume" in said.err
+    assert main([*arguments, str(out), "--resume", "steps=80"]) == 0
+    assert "80 steps, 320 fs" in json.loads((out / "summary.json").read_text())["replica 1"]
+    assert read_yaml(out / "settings.yaml")["steps"] == 80
+    assert main([*arguments, str(whole), *settings, "steps=80"]) == 0
+    assert "GPa" in capsys.readouterr().out
+    for name in ("replica_000/thermo.csv", "replica_001/trajectory.extxyz"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert main([*arguments, str(out), "--resume", "replicas=3"]) == 2
+    assert "got 3 replicas to go on with 2 replicas" in capsys.readouterr().err

@@ -20,6 +20,8 @@ mlffjax md runs/water box.xyz --out runs/npt ensemble=npt-scr pressure_gpa=1e-4 
 mlffjax md runs/water box.xyz --out runs/melt ensemble=csvr temperature=100 temperature_end=400
 mlffjax md runs/water box.xyz --out runs/npt --resume
 mlffjax md runs/ethanol start.xyz --out runs/six replicas=6 temperature=500 bond_check=true
+mlffjax md runs/ethanol start.xyz --out runs/six --resume steps=40000
+mlffjax md runs/water box.xyz --out runs/boxes replicas=4 ensemble=npt-scr pressure_gpa=1e-4
 """
 
 
@@ -82,9 +84,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\ntrajectory, thermodynamics and figures in {args.out}")
     if simulation.result.status == "exploded":
         raise ValueError(simulation.result.message)
-    if simulation.exit_code:
-        print("interrupted; the same command with --resume goes on", file=sys.stderr)
-        raise SystemExit(simulation.exit_code)
+    _leave(simulation.exit_code)
 
 
 def _replicas(
@@ -93,14 +93,22 @@ def _replicas(
     """Simulate copies in one program and print the summary."""
     from mlffjax.replica_simulation import simulate_replicas
 
-    if args.resume:
-        raise ValueError(
-            f"got --resume with replicas={settings.replicas}; expected a single run, as replicas "
-            "write no restart files; run again with --overwrite"
-        )
-    shown = not args.no_progress and sys.stderr.isatty()
     simulation = simulate_replicas(
-        potential, frame, settings, args.out, overwrite=args.overwrite, progress=shown
+        potential,
+        frame,
+        settings,
+        args.out,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        progress=not args.no_progress and sys.stderr.isatty(),
     )
     arguments.print_rows(simulation.rows())
     print(f"\ntrajectories and thermodynamics in {args.out}/replica_000 and so on")
+    _leave(simulation.exit_code)
+
+
+def _leave(exit_code: int) -> None:
+    """End the process after a signal."""
+    if exit_code:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        raise SystemExit(exit_code)

@@ -47,7 +47,8 @@ class MDSettings(Settings):
         directions.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise
         moves it like a particle.
-      replicas: copies that ``mlffjax md`` runs in one program, the k-th with the seed plus k.
+      replicas: copies run in one program, the k-th with the seed plus k; more than one only for
+        ``mlffjax md`` and :func:`mlffjax.md.replicas.run_replicas`.
       seed: of the initial velocities and of all noise.
       skin: in Angstrom; the neighbour list is made this much wider than the cutoff and remade
         when an atom has moved half of it. Chosen by the size of the system if not given.
