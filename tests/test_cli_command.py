@@ -4,13 +4,17 @@ import ast
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 import mlffjax
 from mlffjax import cli
-from mlffjax.cli import process
+from mlffjax.cli import process, train
+from mlffjax.config.run import RunSettings
+from mlffjax.data import load_sets
+from mlffjax.workflow import architecture
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +48,15 @@ def test_every_command_has_examples(command, capsys):
         cli.main([command, "--help"])
     assert stop.value.code == 0
     assert f"mlffjax {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_the_file_in_the_help_of_train_can_be_used(tmp_path):
+    path = tmp_path / "ethanol.yaml"
+    path.write_text(textwrap.dedent(train.EXAMPLES.split("ethanol.yaml:\n")[1]))
+    settings = RunSettings.load(path)
+    architecture(settings.model)
+    sets = load_sets(settings.data)
+    assert (len(sets.train), len(sets.valid), len(sets.test)) == (1000, 100, 200)
 
 
 def test_version_is_that_of_the_project(capsys):

@@ -14,7 +14,7 @@ mlffjax train ethanol.yaml --resume
 a small ethanol.yaml:
   data:
     train: builtin:ethanol
-    split: {train: 1000, valid: 100, test: 400}
+    split: {train: 1000, valid: 100, test: 200}
   model:
     architecture: so3krates
     cutoff: 5.0
