@@ -100,7 +100,7 @@ def test_a_data_set_has_no_times(tmp_path, monkeypatch, capsys):
     data = ["analyze", "builtin:ethanol"]
     assert main([*data, "stop=50", "what=[spectrum]"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: got frames without velocities")
+    assert error.startswith("error: spectrum: got frames without velocities")
     assert len(error.splitlines()) == 1
     assert main([*data, "stop=50", "what=[shape]"]) == 0
     assert "end-to-end distance C0-O2" in capsys.readouterr().out
@@ -116,12 +116,17 @@ def test_a_data_set_has_no_times(tmp_path, monkeypatch, capsys):
         (["a.extxyz", "what=[dihedrals]", "dihedrals=[[0,1,2,99]]"], "name atoms of the"),
         (["a.extxyz", "what=[spectrum]", "max_lag_fs=1000"], "expected twice as many"),
         (["a.extxyz", "rmax=3"], "did you mean 'r_max'"),
-        (["."], "with 0 trajectories"),
+        (["a.extxyz", "what=[rdf,msd]"], "msd: got no periodic direction"),
+        (["."], "with 0 trajectories; expected one of trajectory.extxyz"),
+        (["six"], "name the folder, as six/replica_000"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     butane(tmp_path / "a.extxyz", 4)
+    for k in range(2):
+        (tmp_path / f"six/replica_00{k}").mkdir(parents=True)
+        butane(tmp_path / f"six/replica_00{k}/trajectory.traj", 4)
     assert main(["analyze", *arguments, "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -111,11 +111,13 @@ def open_frames(source: str | Path) -> Trajectory:
     """
     path = Path(source)
     if path.is_dir():
-        found = [path / name for name in TRAJECTORY_FILE.values() if (path / name).is_file()]
+        names = tuple(TRAJECTORY_FILE.values())
+        found = [path / name for name in names if (path / name).is_file()]
         if len(found) != 1:
+            inner = sorted({file.parent for name in names for file in path.glob(f"*/{name}")})
             raise ValueError(
                 f"got the folder {path} with {len(found)} trajectories; expected one of "
-                f"{', '.join(TRAJECTORY_FILE.values())}; name the file"
+                f"{', '.join(names)}; name the {f'folder, as {inner[0]}' if inner else 'file'}"
             )
         return open_trajectory(found[0])
     if path.is_file() and path.suffix in SUFFIXES and is_h5md(path) is not False:
@@ -195,7 +197,7 @@ class _Plan:
                 made += makers[name]()
             except ValueError as error:
                 if self.strict:
-                    raise
+                    raise ValueError(f"{name}: {error}") from None
                 self.notes.append(f"{name} left out: {error}")
         return made
 
