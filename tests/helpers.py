@@ -91,7 +91,14 @@ class Model:
     :meth:`predict` was traced.
     """
 
-    def __init__(self, module: Architecture, tolerance: float = 1e-9, seed: int = 0) -> None:
+    def __init__(
+        self,
+        module: Architecture,
+        tolerance: float = 1e-9,
+        seed: int = 0,
+        *,
+        compressed: bool = False,
+    ) -> None:
         key, noise = jax.random.split(jax.random.key(seed))
         # Compiled, so that the compilation cache keeps it.
         init = jax.jit(lambda key: Potential.init(module, ELEMENTS, key, dtype=jnp.float64))
@@ -102,7 +109,8 @@ class Model:
             x + 0.1 * jax.random.normal(k, x.shape, x.dtype)
             for x, k in zip(leaves, jax.random.split(noise, len(leaves)), strict=True)
         ]
-        self.potential = potential.replace(params=jax.tree.unflatten(tree, leaves))
+        potential = potential.replace(params=jax.tree.unflatten(tree, leaves))
+        self.potential = potential.compressed() if compressed else potential
         self.module = self.potential.module
         self.tolerance = tolerance
         self.traces = 0
@@ -529,6 +537,10 @@ def check_no_recompilation(model: Model) -> None:
     for atoms in (molecule(1), silicon(), slab(), one_atom_cell()):
         model.predict(atoms)
     assert model.traces == traces, "another program was compiled for the same padded size"
+
+
+#: Architectures with a faster form, which keeps every promise too.
+COMPRESSIBLE = ("schnet", "so3krates")
 
 
 def registered() -> list[str]:

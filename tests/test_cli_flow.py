@@ -1,6 +1,7 @@
 """The commands one after the other on a tiny potential, and every refusal in one line."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_md_runs_and_leaves_its_files(run, data, tmp_path, capsys):
     for name in ("settings.yaml", "summary.json", "temperature.png", "energy_drift.png"):
         assert (out / name).exists(), name
     assert "exists" in refused([*arguments, *settings], capsys)
+
+
+def test_compress_says_what_changes_and_writes_a_potential(run, data, tmp_path, capsys):
+    arguments = ["compress", run, str(data), str(tmp_path / "fast"), "--tolerance", "1e-3"]
+    assert main(arguments) == 0
+    change = re.search(r"largest change of a force +(\S+) meV", capsys.readouterr().out)
+    assert change is not None
+    assert 0 < float(change[1]) < 10
+    assert checkpoint.load(tmp_path / "fast").is_compressed
+    assert "exists" in refused(arguments, capsys)
+    assert "got a tolerance of 2" in refused(
+        [*arguments[:3], tmp_path / "a", *arguments[4:-1], "2"], capsys
+    )
 
 
 def test_info_describes_the_potential(run, capsys):

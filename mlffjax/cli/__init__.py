@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mlffjax.cli import (
     analyze,
+    compress,
     data,
     evaluate,
     hop,
@@ -28,6 +29,7 @@ COMMANDS = (
     train,
     evaluate,
     predict,
+    compress,
     md,
     relax,
     hop,

@@ -4,7 +4,11 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float
 
-from mlffjax.types import AtomScalars, Forces
+from mlffjax.types import AtomScalars, Forces, Params
+
+#: Collection of variables beside ``params`` in which a compressed potential keeps its functions of
+#: the distance (:mod:`mlffjax.nn.radial_spline`).
+EXPANSION = "expansion"
 
 
 @struct.dataclass
@@ -74,3 +78,20 @@ class Architecture(nn.Module):
     def isolated_atom_is_zero(self) -> bool:
         """Whether an atom without neighbours has exactly the energy of the baseline."""
         return False
+
+    def compressed(self, params: Params, tolerance: float) -> Params:
+        """Variables for the collection :data:`EXPANSION`, with which applying takes less time.
+
+        Args:
+          params: of the trained architecture.
+          tolerance: relative error of what is replaced.
+
+        Raises:
+          ValueError: the architecture spends little on functions of the distance, or the
+            tolerance cannot be reached.
+        """
+        del params, tolerance
+        raise ValueError(
+            f"got {type(self).__name__}, which spends little on functions of the distance alone; "
+            "expected SO3krates or SchNet; use it as it is"
+        )

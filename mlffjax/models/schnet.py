@@ -4,11 +4,17 @@ K. T. Schuett, H. E. Sauceda, P.-J. Kindermans, A. Tkatchenko, K.-R. Mueller, J.
 148, 241722 (2018), and Schuett et al., NeurIPS 30 (2017).
 """
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
-from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.models.base import EXPANSION, Architecture, AtomwiseOutput
+from mlffjax.nn import radial_spline
 from mlffjax.nn.activations import shifted_softplus
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
@@ -17,7 +23,7 @@ from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import gaussian_basis
 from mlffjax.nn.scatter import masked
-from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
+from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, Params
 
 #: Pairs of one block.
 EDGES_PER_BLOCK = 2048
@@ -33,7 +39,7 @@ class SchNet(Architecture):
     ``x_i^l``            ``features`` ``[atoms, F]``, with ``F`` = ``num_features``
     ``T``                ``num_layers`` interaction blocks
     ``e_k(r)``           ``basis`` ``[edges, K]``, Gaussians; ``K`` = ``num_basis``
-    ``W^l(r_j - r_i)``   ``filters`` ``[edges, F]``, two dense layers, each with ``ssp``
+    ``W^l(r_j - r_i)``   ``Filter`` ``[edges, F]``, two dense layers, each with ``ssp``
     ``x^l * W^l``        ``_filtered``, summed by :func:`~mlffjax.nn.edge_loop.edge_loop`
     ``ssp``              ``shifted_softplus``
     ===================  =================================================================
@@ -61,12 +67,30 @@ class SchNet(Architecture):
     def pairwise(self) -> bool:
         return True
 
+    def compressed(self, params: Params, tolerance: float) -> Params:
+        """Filters as mixtures of few splines, see :class:`CompressedFilter`."""
+        names = [f"interaction_{layer}" for layer in range(self.num_layers)]
+
+        def functions(distances: Float[Array, "n"]) -> Float[Array, "n filters"]:
+            basis = gaussian_basis(distances, self.num_basis, self.cutoff)
+            filters = [_filter(params["params"][name], basis.dtype) for name in names]
+            return jnp.concatenate([one(basis) for one in filters], axis=1)
+
+        spline, mixing = radial_spline.compress(functions, self.cutoff, tolerance)
+        mixtures = np.split(mixing, self.num_layers, axis=1)
+        kernels = {name: {"kernel": m} for name, m in zip(names, mixtures, strict=True)}
+        return {"basis": spline, **kernels}
+
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energy of each atom ``[atoms]`` in units of the potential's scale."""
         dtype = graph.vectors.dtype
         distances, _ = length_and_direction(graph.vectors)
-        basis = gaussian_basis(distances, self.num_basis, self.cutoff)
+        if self.has_variable(EXPANSION, "basis"):
+            spline = self.get_variable(EXPANSION, "basis")
+            basis = radial_spline.evaluate(spline, distances, self.cutoff)
+        else:
+            basis = gaussian_basis(distances, self.num_basis, self.cutoff)
         envelope = cosine_cutoff(distances, self.cutoff)
         features = nn.Embed(
             self.num_elements, self.num_features, param_dtype=dtype, name="embedding"
@@ -81,6 +105,37 @@ class SchNet(Architecture):
         )
         energy = nn.Dense(1, param_dtype=dtype, name="readout_energy")(hidden)
         return AtomwiseOutput(energy=energy[:, 0])
+
+
+class Filter(NamedTuple):
+    """Filters ``W^l`` from the radial basis, each layer a kernel and a bias."""
+
+    first: tuple[Float[Array, "K F"], Float[Array, "F"]]
+    second: tuple[Float[Array, "F F"], Float[Array, "F"]]
+
+    def __call__(self, basis: Float[Array, "edges K"]) -> EdgeFeatures:
+        """``[edges, F]``."""
+        hidden = shifted_softplus(basis @ self.first[0] + self.first[1])
+        return shifted_softplus(hidden @ self.second[0] + self.second[1])
+
+
+class CompressedFilter(NamedTuple):
+    """Filters as mixtures of the splines of a compressed potential ``[splines, F]``."""
+
+    kernel: Float[Array, "splines F"]
+
+    def __call__(self, basis: Float[Array, "edges splines"]) -> EdgeFeatures:
+        """``[edges, F]``."""
+        return basis @ self.kernel
+
+
+def _filter(block: Mapping[str, Any], dtype: Any) -> Filter:
+    """From the parameters of a block."""
+
+    def layer(name: str) -> tuple[Array, Array]:
+        return jnp.asarray(block[name]["kernel"], dtype), jnp.asarray(block[name]["bias"], dtype)
+
+    return Filter(layer("filter_0"), layer("filter_1"))
 
 
 class Interaction(nn.Module):
@@ -115,8 +170,11 @@ class Interaction(nn.Module):
             )
 
         width, dtype = self.num_features, features.dtype
-        first = DenseParameters(width, name="filter_0")(basis.shape[1], dtype)
-        second = DenseParameters(width, name="filter_1")(width, dtype)
+        if self.has_variable(EXPANSION, "kernel"):
+            filters = CompressedFilter(self.get_variable(EXPANSION, "kernel"))
+        else:
+            first = DenseParameters(width, name="filter_0")(basis.shape[1], dtype)
+            filters = Filter(first, DenseParameters(width, name="filter_1")(width, dtype))
         inputs = dense("in", use_bias=False)(features)
         sums = edge_loop(
             _filtered,
@@ -125,7 +183,7 @@ class Interaction(nn.Module):
                 senders=inputs,
                 receivers=inputs,
                 edges=(basis, masked(envelope, graph.edge_mask)),
-                shared=(first, second),
+                shared=filters,
             ),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         )
@@ -135,7 +193,6 @@ class Interaction(nn.Module):
 
 def _filtered(terms: EdgeTerms) -> EdgeTerms:
     """Features of the neighbours times the filters of a block of pairs, in both directions."""
-    (basis, envelope), (first, second) = terms.edges, terms.shared
-    filters: EdgeFeatures = shifted_softplus(basis @ first[0] + first[1])
-    filters = shifted_softplus(filters @ second[0] + second[1]) * envelope[:, None]
+    basis, envelope = terms.edges
+    filters = terms.shared(basis) * envelope[:, None]
     return EdgeTerms(senders=terms.receivers * filters, receivers=terms.senders * filters)

@@ -1,6 +1,6 @@
 """SO3krates: a Euclidean transformer with separated invariant and equivariant features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
-from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.models.base import EXPANSION, Architecture, AtomwiseOutput
+from mlffjax.nn import radial_spline
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
@@ -21,11 +22,13 @@ from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import exponential_gaussian_basis
 from mlffjax.nn.scatter import masked, sum_to_receivers, sum_to_senders
 from mlffjax.nn.spherical_harmonics import spherical_harmonics
-from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars
+from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, Params
 
 #: Pairs of one block.
 EDGES_PER_BLOCK = 1024
 EDGES_PER_BLOCK_ON_ACCELERATOR = 65536
+#: Names of the two filter networks of a block.
+FILTERS = ("feature_filter", "ev_filter")
 
 
 class SO3krates(Architecture):
@@ -79,6 +82,27 @@ class SO3krates(Architecture):
     @property
     def pairwise(self) -> bool:
         return True
+
+    def compressed(self, params: Params, tolerance: float) -> Params:
+        """Filters as mixtures of few splines, see :class:`CompressedFilters`."""
+        networks = params["params"]
+
+        def functions(distances: Float[Array, "n"]) -> Float[Array, "n filters"]:
+            basis = exponential_gaussian_basis(distances, self.num_radial, self.cutoff)
+            blocks = [networks[f"block_{t}"] for t in range(self.num_layers)]
+            return jnp.concatenate(
+                [_radial(block[name], basis) for block in blocks for name in FILTERS], axis=1
+            )
+
+        spline, mixing = radial_spline.compress(functions, self.cutoff, tolerance)
+        mixtures = np.split(mixing, self.num_layers, axis=1)
+        return {
+            "basis": spline,
+            **{
+                f"block_{t}": compressed_filters(networks[f"block_{t}"], mixture)
+                for t, mixture in enumerate(mixtures)
+            },
+        }
 
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
@@ -168,7 +192,7 @@ class EdgeInputs(NamedTuple):
     """What all blocks need of an edge.
 
     Attributes:
-      radial: radial basis (eq. 19) ``[edges, K]``.
+      radial: radial basis (eq. 19), or the splines of a compressed potential ``[edges, K]``.
       envelope: cutoff function (eq. 17) ``[edges]``.
       harmonics: spherical harmonics of the edge direction ``[edges, orders]``.
     """
@@ -180,8 +204,13 @@ class EdgeInputs(NamedTuple):
     @classmethod
     def of(cls, graph: EdgeGraph, model: SO3krates, layout: DegreeLayout) -> "EdgeInputs":
         distances, directions = length_and_direction(graph.vectors)
+        if model.has_variable(EXPANSION, "basis"):
+            spline = model.get_variable(EXPANSION, "basis")
+            radial = radial_spline.evaluate(spline, distances, model.cutoff)
+        else:
+            radial = exponential_gaussian_basis(distances, model.num_radial, model.cutoff)
         return cls(
-            radial=exponential_gaussian_basis(distances, model.num_radial, model.cutoff),
+            radial=radial,
             envelope=masked(cosine_cutoff(distances, model.cutoff), graph.edge_mask),
             harmonics=layout.harmonics(directions),
         )
@@ -219,6 +248,76 @@ class Filter(NamedTuple):
     bias: Float[Array, "hidden"]
     kernel_out: Float[Array, "hidden features"]
     bias_out: Float[Array, "features"]
+
+
+class Filters(NamedTuple):
+    """Both filters of an edge, for the features and for the EV."""
+
+    features: Filter
+    ev: Filter
+
+    def __call__(
+        self, radial: Float[Array, "rows basis"], invariants: Float[Array, "rows degrees"]
+    ) -> tuple[EdgeFeatures, EdgeFeatures]:
+        """Both ``[rows, F]``, their first layers in one product."""
+        one, two = self
+        kernel = jnp.concatenate([one.kernel, two.kernel], axis=1)
+        bias = jnp.concatenate([one.bias, two.bias])
+        hidden = nn.silu(jnp.concatenate([radial, invariants], axis=1) @ kernel + bias)
+        first, second = jnp.split(hidden, 2, axis=1)
+        return first @ one.kernel_out + one.bias_out, second @ two.kernel_out + two.bias_out
+
+
+class CompressedFilters(NamedTuple):
+    """Both filters of an edge where the networks of the radial basis are mixtures of splines.
+
+    Attributes:
+      kernel, bias: first layers of the networks of the invariants ``[degrees, H]``, ``[H]``.
+      kernel_out: mixtures of the splines, and the second layers ``[splines + H, 2 F]``.
+      bias_out: of all second layers ``[2 F]``.
+    """
+
+    kernel: Float[Array, "degrees hidden"]
+    bias: Float[Array, "hidden"]
+    kernel_out: Float[Array, "inputs both"]
+    bias_out: Float[Array, "both"]
+
+    def __call__(
+        self, radial: Float[Array, "rows splines"], invariants: Float[Array, "rows degrees"]
+    ) -> tuple[EdgeFeatures, EdgeFeatures]:
+        """Both ``[rows, F]``. One product with zeros in it is faster than three without."""
+        hidden = nn.silu(invariants @ self.kernel + self.bias)
+        both = jnp.concatenate([radial, hidden], axis=1) @ self.kernel_out + self.bias_out
+        first, second = jnp.split(both, 2, axis=1)
+        return first, second
+
+
+def compressed_filters(
+    block: Mapping[str, Any], mixture: Float[np.ndarray, "splines both"]
+) -> dict[str, np.ndarray]:
+    """The arrays of :class:`CompressedFilters` from the parameters of a block."""
+    networks = [block[name] for name in FILTERS]
+
+    def pick(layer: str, name: str) -> list[np.ndarray]:
+        return [np.asarray(network[layer][name], np.float64) for network in networks]
+
+    one, two = pick("invariant", "kernel")
+    seconds = np.block([[one, np.zeros_like(one)], [np.zeros_like(two), two]])
+    biases = np.add(pick("radial", "bias"), pick("invariant", "bias"))
+    return {
+        "kernel": np.concatenate(pick("invariant_hidden", "kernel"), axis=1),
+        "bias": np.concatenate(pick("invariant_hidden", "bias")),
+        "kernel_out": np.concatenate([mixture, seconds]),
+        "bias_out": np.concatenate(list(biases)),
+    }
+
+
+def _radial(network: Mapping[str, Any], basis: Float[Array, "n K"]) -> Float[Array, "n F"]:
+    """What a filter has from the distance alone, without the last bias."""
+    first, last = network["radial_hidden"], network["radial"]
+    as_basis = lambda x: jnp.asarray(x, basis.dtype)  # noqa: E731
+    hidden = nn.silu(basis @ as_basis(first["kernel"]) + as_basis(first["bias"]))
+    return hidden @ as_basis(last["kernel"])
 
 
 class FilterNetwork(nn.Module):
@@ -288,12 +387,12 @@ class EuclideanAttention:
         """Sums at both ends ``[rows, F + orders]``: messages to features and to EV.
 
         Args:
-          terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the two
+          terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the
             filters.
         """
         sender, receiver = terms.senders, terms.receivers
         relative = self.layout.contract(sender.ev - receiver.ev)
-        filters = _filters(terms.shared, terms.edges.radial, relative)
+        filters = terms.shared(terms.edges.radial, relative)
         envelope, harmonics = terms.edges.envelope[:, None], terms.edges.harmonics
         back = self.layout.reverse(harmonics)
         return EdgeTerms(
@@ -321,20 +420,6 @@ class EuclideanAttention:
         alpha = (center.ev_query * neighbor.ev_key * filters[1]) @ heads.T
         alpha = alpha * (envelope * ev_head**-0.5)
         return jnp.concatenate([message, (alpha @ orders) * harmonics], axis=1)
-
-
-def _filters(
-    filters: tuple[Filter, Filter],
-    radial: Float[Array, "rows basis"],
-    invariants: Float[Array, "rows degrees"],
-) -> tuple[EdgeFeatures, EdgeFeatures]:
-    """Both filters of an edge, their first layers in one product."""
-    one, two = filters
-    kernel = jnp.concatenate([one.kernel, two.kernel], axis=1)
-    bias = jnp.concatenate([one.bias, two.bias])
-    hidden = nn.silu(jnp.concatenate([radial, invariants], axis=1) @ kernel + bias)
-    first, second = jnp.split(hidden, 2, axis=1)
-    return first @ one.kernel_out + one.bias_out, second @ two.kernel_out + two.bias_out
 
 
 class EuclideanTransformerBlock(nn.Module):
@@ -371,11 +456,12 @@ class EuclideanTransformerBlock(nn.Module):
     ) -> tuple[AtomFeatures, Float[Array, "atoms orders"]]:
         """Second terms of eqs. 15 and 16, by blocks of edges."""
         width, count = features.shape[1], len(self.layout.degrees)
-        sizes = (edges.radial.shape[1], count, features.dtype)
-        filters = (
-            FilterNetwork(width, name="feature_filter")(*sizes),
-            FilterNetwork(width, name="ev_filter")(*sizes),
-        )
+        if self.has_variable(EXPANSION, "kernel"):
+            arrays = [self.get_variable(EXPANSION, name) for name in CompressedFilters._fields]
+            filters = CompressedFilters(*arrays)
+        else:
+            sizes = (edges.radial.shape[1], count, features.dtype)
+            filters = Filters(*(FilterNetwork(width, name=name)(*sizes) for name in FILTERS))
         dense = lambda heads, name: HeadwiseDense(heads, name=name)(features)  # noqa: E731
         nodes = NodeInputs(
             query=dense(self.num_heads, "feature_query"),

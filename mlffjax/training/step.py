@@ -103,7 +103,15 @@ def make_training_program(
     It takes the first ``count`` of the batches ``rows`` ``[steps, graphs]``; ``count`` is
     traced, so calls of any length share one compiled program for each ``room``. The buffers of
     ``state`` are donated. After a step that is not finite nothing changes any more.
+
+    Raises:
+      ValueError: a compressed potential.
     """
+    if potential.is_compressed:
+        raise ValueError(
+            "got a compressed potential, whose filters are fixed; expected the one it was made "
+            "from; train that one and compress the result"
+        )
 
     def update(
         state: TrainingState, packed: PackedFrames, row: Array, factor: Array, room: GraphSize

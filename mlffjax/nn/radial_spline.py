@@ -1,0 +1,160 @@
+"""Many functions of the distance as mixtures of few, and the few as splines.
+
+The filters of an architecture are hundreds of smooth functions of one variable, computed by
+networks for every edge. Once training is over they can be written down: a singular value
+decomposition finds the few functions of which all are mixtures, and these become piecewise
+polynomials. What is left for an edge is to look up a polynomial and one matrix product.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from mlffjax.types import EdgeScalars
+
+#: Distances at which the functions are sampled, some 2 per mA at the usual cutoffs.
+SAMPLES = 2001
+#: Atoms are hardly ever closer than an Angstrom (H2: 0.74): below, errors count with this power of
+#: the distance.
+POWER_BELOW = 4
+#: Pieces of a spline are doubled from the first number until it is as good as asked for. Up to the
+#: last, 2.5 mA each, the polynomials are exact to rounding for what networks make.
+FEWEST_PIECES, MOST_PIECES = 128, 2048
+
+RadialFunctions = Callable[[Float[Array, "n"]], Float[Array, "n functions"]]
+Spline = Float[Array, "pieces 6 basis"]
+
+
+def evaluate(spline: Spline, distances: EdgeScalars, cutoff: float) -> Float[Array, "edges basis"]:
+    """The splines at the distances; constant from the cutoff on.
+
+    Args:
+      spline: coefficients of the powers 0 to 5 of the place within a piece ``[pieces, 6, basis]``;
+        the pieces divide the range from 0 to the cutoff evenly.
+      distances: in Angstrom.
+      cutoff: in Angstrom.
+    """
+    pieces = spline.shape[0]
+    place = distances * (pieces / cutoff)
+    piece = jnp.clip(place.astype(jnp.int32), 0, pieces - 1)
+    # Padded edges are far away: their derivative is zero.
+    inside = jnp.minimum(place - piece.astype(place.dtype), 1)[:, None]
+    terms = spline.at[piece].get(mode="promise_in_bounds")
+    total = terms[:, 5]
+    for power in range(4, -1, -1):
+        total = total * inside + terms[:, power]
+    return total
+
+
+def compress(
+    functions: RadialFunctions, cutoff: float, tolerance: float
+) -> tuple[Float[np.ndarray, "pieces 6 basis"], Float[np.ndarray, "basis functions"]]:
+    """A basis for functions of the distance, as splines, and the mixtures that give them back.
+
+    Values and first derivatives are reproduced to ``tolerance`` times the root mean square of all
+    values and of all derivatives, at every distance; below 1 Angstrom, where atoms hardly ever are,
+    less well (:data:`POWER_BELOW`). The splines are twice continuously differentiable, so that
+    forces remain once differentiable.
+
+    Args:
+      functions: from distances in Angstrom to values; differentiable.
+      cutoff: in Angstrom.
+      tolerance: largest error, relative.
+
+    Raises:
+      ValueError: a tolerance that double precision cannot reach, or functions too rough for the
+        finest spline.
+    """
+    if not 1e-12 <= tolerance < 1:
+        raise ValueError(
+            f"got a tolerance of {tolerance:g}; expected a number from 1e-12 to 1, such as 1e-4"
+        )
+    with jax.enable_x64(True):
+        sampled = _with_derivatives(functions, np.linspace(0, cutoff, SAMPLES))
+    mixing = _mixtures(sampled, np.linspace(0, cutoff, SAMPLES), tolerance)
+    pieces = FEWEST_PIECES
+    while True:
+        spline = _spline(functions, mixing, cutoff, pieces)
+        if _error(functions, spline, mixing, cutoff) <= tolerance:
+            return spline, mixing
+        if pieces >= MOST_PIECES:
+            raise ValueError(
+                f"got functions of the distance that {pieces} pieces of a spline do not reproduce "
+                f"to {tolerance:g}; expected smoother ones; choose a larger tolerance"
+            )
+        pieces *= 2
+
+
+def _with_derivatives(functions: RadialFunctions, r: np.ndarray) -> list[np.ndarray]:
+    """Values, first and second derivatives ``[n, functions]`` in double precision."""
+
+    @jax.jit
+    def three(place: Array) -> tuple[Array, Array, Array]:
+        along = jnp.ones_like(place)
+        value_and_slope = lambda x: jax.jvp(functions, (x,), (along,))  # noqa: E731
+        (value, slope), (_, curve) = jax.jvp(value_and_slope, (place,), (along,))
+        return value, slope, curve
+
+    return [np.asarray(x) for x in three(jnp.asarray(r))]
+
+
+def _scaled(arrays: list[np.ndarray], like: list[np.ndarray], r: np.ndarray) -> np.ndarray:
+    """Values and slopes, each over its root mean square, below each other."""
+    weight = np.minimum(r, 1.0)[:, None] ** POWER_BELOW
+    scales = [_rms(weight * x) for x in like[:2]]
+    return np.concatenate([weight * x / scale for x, scale in zip(arrays, scales, strict=False)])
+
+
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt((x**2).mean())) or 1.0
+
+
+def _mixtures(sampled: list[np.ndarray], r: np.ndarray, tolerance: float) -> np.ndarray:
+    """Orthonormal mixtures ``[basis, functions]``, as few as leave half the tolerance as error."""
+    table = _scaled(sampled, sampled, r)
+    right = np.linalg.svd(table, full_matrices=False)[2]
+    low, high = 1, len(right)
+    while low < high:
+        rank = (low + high) // 2
+        rest = table - table @ right[:rank].T @ right[:rank]
+        low, high = (low, rank) if np.abs(rest).max() <= tolerance / 2 else (rank + 1, high)
+    return right[:low]
+
+
+def _spline(
+    functions: RadialFunctions, mixing: np.ndarray, cutoff: float, pieces: int
+) -> np.ndarray:
+    """Polynomials of degree 5 with value, slope and curvature of the basis at both ends."""
+    width = cutoff / pieces
+    with jax.enable_x64(True):
+        knots = _with_derivatives(functions, np.linspace(0, cutoff, pieces + 1))
+    value, slope, curve = (width**k * x @ mixing.T for k, x in enumerate(knots))
+    rise = value[1:] - value[:-1]
+    (d0, d1), (s0, s1) = ((x[:-1], x[1:]) for x in (slope, curve))
+    powers = (
+        value[:-1],
+        d0,
+        s0 / 2,
+        10 * rise - 6 * d0 - 4 * d1 - (3 * s0 - s1) / 2,
+        -15 * rise + 8 * d0 + 7 * d1 + 1.5 * s0 - s1,
+        6 * rise - 3 * (d0 + d1) - (s0 - s1) / 2,
+    )
+    return np.stack(powers, axis=1)
+
+
+def _error(
+    functions: RadialFunctions, spline: np.ndarray, mixing: np.ndarray, cutoff: float
+) -> float:
+    """Largest error of values and slopes, relative, between the knots too."""
+    r = (np.arange(4 * len(spline)) + 0.5) * cutoff / (4 * len(spline))
+
+    def approximate(x: Array) -> Array:
+        return evaluate(jnp.asarray(spline), x, cutoff) @ jnp.asarray(mixing)
+
+    with jax.enable_x64(True):
+        exact, near = _with_derivatives(functions, r), _with_derivatives(approximate, r)
+    rest = [a - b for a, b in zip(near, exact, strict=True)]
+    return float(np.abs(_scaled(rest, exact, r)).max())
