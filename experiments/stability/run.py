@@ -107,7 +107,7 @@ def simulate(
         timestep_fs=TIMESTEP_FS,
         steps=steps,
         thermo_interval=100,
-        frame_interval=40,
+        frame_interval=100,
         bond_check=True,
         trajectory_format="h5md",
     )
@@ -165,6 +165,8 @@ def main() -> None:
     reference = distances([frame.positions for frame in labelled])
     starts = labelled[:: len(labelled) // REPLICAS][:REPLICAS]
     steps = round(1000 * args.ps / TIMESTEP_FS)
+    trained = None if args.models else args.steps
+    settings = {"ps": args.ps, "training_steps": trained, "replicas": REPLICAS}
     rows = []
     for name, potential in made.items():
         for temperature in TEMPERATURES:
@@ -192,11 +194,10 @@ def main() -> None:
             )
             shown = {k: v for k, v in rows[-1].items() if k not in ("density", "messages")}
             print(shown, flush=True)
-    draw(args.out / "stability.png", rows, reference)
-    trained = None if args.models else args.steps
-    settings = {"ps": args.ps, "training_steps": trained, "replicas": REPLICAS}
-    results = {"settings": settings, "errors": errors, "rows": rows}
-    (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            # After every case: a run cut short keeps what it has.
+            results = {"settings": settings, "errors": errors, "rows": rows}
+            (args.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+            draw(args.out / "stability.png", rows, reference)
 
 
 if __name__ == "__main__":
