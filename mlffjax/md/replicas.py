@@ -13,7 +13,7 @@ from mlffjax.md.driver import Stop, drive
 from mlffjax.md.engine import Run
 from mlffjax.md.records import FileWriter, MDResult
 from mlffjax.md.replica_batch import Batch
-from mlffjax.md.restart import RESTART_FILE, Saver
+from mlffjax.md.restart import RESTART_FILE, Identity, Saver
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
@@ -89,56 +89,54 @@ def run_replicas(
     runs = [Run(potential, f, s, v) for f, s, v in zip(frames, each, given, strict=True)]
     batch = Batch(potential, runs)
     report = None if progress is None else lambda: progress(batch.done)
-    if folder is None:
-        if resume:
-            raise ValueError("got resume without a folder; expected that of the run; name it")
-        batch.begin(given)
-        drive(batch, [()] * len(runs), None, report, stop)
-        return batch.results()
-    path = Path(folder) / RESTART_FILE
-    who = restart.replicas_identity(potential, frames, each, given, OWN_SETTINGS)
+    if folder is None and resume:
+        raise ValueError("got resume without a folder; expected that of the run; name it")
+    saved: tuple[Path, Identity] | None = None
+    if folder is not None:
+        who = restart.replicas_identity(potential, frames, each, given, OWN_SETTINGS)
+        saved = Path(folder) / RESTART_FILE, who
     marks = None
-    if resume:
-        restart.check_identity(path, who, max(s.steps for s in each))
-        marks = batch.resume(path).marks
+    if saved is not None and resume:
+        restart.check_identity(*saved, max(s.steps for s in each))
+        marks = batch.resume(saved[0]).marks
     else:
         batch.begin(given)
     with contextlib.ExitStack() as stack:
-        writers = [
-            _opened(stack, path.parent, k, run, overwrite, marks) for k, run in enumerate(runs)
-        ]
-        named = {
-            f"{_folder(k)}/{writer.path.name}": writer
-            for k, own in enumerate(writers)
-            for writer in own
-        }
-        drive(batch, writers, Saver(path, named, who, each[0], batch.done), report, stop)
+        writers, saver = _opened(stack, batch, saved, overwrite, marks)
+        drive(batch, writers, saver, report, stop)
     return batch.results()
-
-
-def _folder(k: int) -> str:
-    return f"replica_{k:03d}"
 
 
 def _opened(
     stack: contextlib.ExitStack,
-    folder: Path,
-    k: int,
-    run: Run,
+    batch: Batch,
+    saved: tuple[Path, Identity] | None,
     overwrite: bool,
     marks: Mapping[str, int] | None,
-) -> list[FileWriter]:
-    """The writers of a replica; where it goes on, it also gets the rows it has written."""
-    start = f"{_folder(k)}/"
-    own = None
-    if marks is not None:
-        own = {name.removeprefix(start): m for name, m in marks.items() if name.startswith(start)}
-    writers = open_writers(folder / _folder(k), run.frame, run.settings, overwrite, own)
-    for writer in writers:
-        stack.callback(writer.close)
-    if marks is not None:
-        run.tables.append(read_thermo(folder / _folder(k) / THERMO_FILE))
-    return writers
+) -> tuple[list[Sequence[FileWriter]], Saver | None]:
+    """The writers of each replica, and of restart files if there is a place for them.
+
+    Replicas that go on also get the rows they have written.
+    """
+    if saved is None:
+        return [()] * len(batch.runs), None
+    path, who = saved
+    writers: list[Sequence[FileWriter]] = []
+    named: dict[str, FileWriter] = {}
+    for k, run in enumerate(batch.runs):
+        folder = path.parent / f"replica_{k:03d}"
+        start = f"{folder.name}/"
+        own = None
+        if marks is not None:
+            own = {n.removeprefix(start): m for n, m in marks.items() if n.startswith(start)}
+        opened = open_writers(folder, run.frame, run.settings, overwrite, own)
+        for writer in opened:
+            stack.callback(writer.close)
+            named[start + writer.path.name] = writer
+        if marks is not None:
+            run.tables.append(read_thermo(folder / THERMO_FILE))
+        writers.append(opened)
+    return writers, Saver(path, named, who, batch.runs[0].settings, batch.done)
 
 
 def paired(
