@@ -100,7 +100,7 @@ def search(folder) -> None:
     ):
         energy = None if target is None else -1.0
         files.add_escape(
-            Escape(step % 2, step, origin, target, 500.0, 0.1, energy, barrier, True, 90, status)
+            Escape(step % 2, step, origin, target, 1000.0, 0.1, energy, barrier, True, 90, status)
         )
     files.close()
 

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     potential = load_potential(args.model)
     if not args.resume:
         write_yaml(args.out / SETTINGS_FILE, settings)
-    with tqdm(total=settings.steps, unit="escape") as bar:
+    with tqdm(total=settings.steps, unit="escape", disable=None) as bar:
 
         def progress(escapes, minima: int) -> None:
             bar.update(escapes[-1].step + 1 - bar.n)

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     arguments.refuse_existing(args.out, overwrite=args.overwrite)
     frames = read_labelled(args.file, ())
     potential = load_potential(args.model)
-    with tqdm(total=len(frames), unit="structure") as bar:
+    with tqdm(total=len(frames), unit="structure", disable=None) as bar:
 
         def progress(done: int, _: int) -> None:
             bar.update(done - bar.n)

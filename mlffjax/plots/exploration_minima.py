@@ -152,6 +152,8 @@ def hopping_feedback(
                 own = np.flatnonzero(walkers == name)
                 ax.plot(own + 1, values[own], color=MODEL, linewidth=0.8, alpha=0.6)
             ax.axhline(np.median(values), color=REFERENCE, dashes=(4, 3), linewidth=1.0)
+            # Of a short search all values may be the same, which leaves no range to choose.
+            ax.set_ylim(values.min() / 1.05, 1.05 * values.max())
             ax.set_yscale("log")
             ax.set_ylabel(label)
         axes[1].set_xlabel("escape")
