@@ -151,6 +151,19 @@ def test_different_cells_and_pressures_and_a_cell_that_shrinks_below_its_copies(
         _same(result, run_md(potential, structure, settings))
 
 
+@pytest.mark.slow
+def test_a_barostat_with_chains_of_different_degrees_of_freedom():
+    potential = _potential(LennardJones(cutoff=5.0), [18])
+    structures = [_argon((2, 2, 1), 5.3), _argon((2, 1, 1), 5.6)]
+    settings = _settings(
+        ensemble="npt-nose-hoover", timestep_fs=4.0, skin=0.3, barostat_period_fs=100.0
+    )
+    together = run_replicas(potential, structures, settings)
+    for k, structure in enumerate(structures):
+        single = settings.model_copy(update={"seed": k})
+        _same(together[k], run_md(potential, structure, single))
+
+
 def test_cell_lists_of_different_structures_as_in_single_runs(monkeypatch):
     monkeypatch.setattr(device_neighbors, "CELL_SLOT_COST", 0.01)
     potential = _potential(LennardJones(cutoff=4.5), [18])

@@ -47,12 +47,12 @@ class Batch:
 
     def begin(self, velocities: Sequence[HostVectors | None]) -> None:
         """Set up step zero."""
-        settings = self.runs[0].settings
+        settings = max((run.settings for run in self.runs), key=lambda s: s.steps)
         skin = default_skin(self.atoms) if settings.skin is None else settings.skin
         frames = [run.frame for run in self.runs]
         plan, edges = plan_replicas(frames, self.potential.cutoff, skin)
         steps = engine.steps_per_call(settings, self.atoms * len(self.runs))
-        self.program = self._program(plan, edges, min(steps, self._most()))
+        self.program = self._program(plan, edges, steps)
         start = self._start_arguments(velocities)
         for _ in range(MAX_REDO):
             state, rows, sound, overflow = replica_chunk.start(
@@ -78,19 +78,16 @@ class Batch:
         """
         start = self._start_arguments([None] * len(self.runs))
 
-        def program(plan: NeighborPlan, steps: int, progress: ReplicaProgress) -> ReplicaProgram:
-            return self._program(plan, progress.edges, steps)
-
         def template(plan: NeighborPlan, progress: ReplicaProgress | None) -> State:
             assert progress is not None, "checked with the identity"
-            made = program(plan, 1, progress)
+            made = self._program(plan, progress.edges, 1)
             call = lambda *arguments: replica_chunk.start(made, *arguments)  # noqa: E731
             return jax.eval_shape(call, self.potential, self.replicas, *start)[0]
 
         earlier = restart.load(path, template)
         progress = earlier.replicas
         assert progress is not None
-        self.program = program(earlier.plan, earlier.steps_per_call, progress)
+        self.program = self._program(earlier.plan, progress.edges, earlier.steps_per_call)
         self.state, self.redone, self.done = earlier.state, earlier.redone, earlier.step
         for k, run in enumerate(self.runs):
             run.done = run.begun = progress.steps[k]
