@@ -1,6 +1,7 @@
 """Replicas that were interrupted or killed go on as if nothing had happened."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -143,6 +144,27 @@ def test_a_killed_process_goes_on(tmp_path):
     _same_files(killed, whole, 2)
     frames = [read(killed / f"replica_00{k}" / "trajectory.extxyz", ":") for k in range(2)]
     assert [len(f) for f in frames] == [settings.steps // 7 + 1] * 2
+
+
+def test_a_full_disk_keeps_the_restart(tmp_path):
+    run = partial(run_replicas, _potential(), _argon(), _settings(steps=200, replicas=2))
+    folder = tmp_path / "run"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(step):
+        if step == 60:
+            size = (folder / "replica_001" / "trajectory.extxyz").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, hard))
+
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*run/"):
+            run(folder=folder, progress=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(folder.glob(".*partial"))
+    assert 20 <= restart.read_meta(folder / restart.RESTART_FILE)["step"] < 200
+    _same(run(folder=folder, resume=True), run(folder=tmp_path / "whole"))
+    _same_files(folder, tmp_path / "whole", 2)
 
 
 def test_another_run_is_not_continued(tmp_path):
