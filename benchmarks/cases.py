@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Settings of each model by its name here. ``architecture`` is a name of our registry; the others
-#: are understood by every code that has the model. Published sizes, 5 Angstrom for all.
+#: Settings of each model by its name here. ``architecture`` is a name of our registry;
+#: ``compressed`` the tolerance of a compressed potential; the others are understood by every code
+#: that has the model. Published sizes, 5 Angstrom for all.
 _MACE = {
     "architecture": "mace",
     "cutoff": 5.0,
@@ -25,14 +26,18 @@ _NEQUIP = {
     "both_parities": True,
     "avg_num_neighbors": 20.0,
 }
+_SCHNET = {"architecture": "schnet", "cutoff": 5.0, "num_features": 132, "num_layers": 6}
 _SO3KRATES = {"architecture": "so3krates", "cutoff": 5.0, "num_features": 132, "num_layers": 3}
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "mace": _MACE,
     "nequip": _NEQUIP,
     "nequip-even": {**_NEQUIP, "both_parities": False},
     "so3krates": _SO3KRATES,
+    # Filters as splines, at the default tolerance.
+    "so3krates-compressed": {**_SO3KRATES, "compressed": 1e-4},
     # Width and cutoff of SO3krates, layers as published.
-    "schnet": {"architecture": "schnet", "cutoff": 5.0, "num_features": 132, "num_layers": 6},
+    "schnet": _SCHNET,
+    "schnet-compressed": {**_SCHNET, "compressed": 1e-4},
     "painn": {"architecture": "painn", "cutoff": 5.0},
     "leignn": {"architecture": "leignn", "cutoff": 5.0, "num_features": 128},
     "alphanet": {"architecture": "alphanet", "cutoff": 5.0},
@@ -78,15 +83,22 @@ class Row:
 
 
 _SHARED = ("mace", "nequip", "so3krates", "schnet")
+_FAST = ("so3krates-compressed", "schnet-compressed")
+_OTHERS = ("painn", "leignn", "alphanet")
 #: Rows by suite.
 SUITES: Mapping[str, tuple[Row, ...]] = {
     "essential": (
-        Row("forces", "bpa27", _SHARED),
+        Row("forces", "bpa27", _SHARED + _FAST),
         Row("training", "bpa27", _SHARED, batch=5, steps=2),
-        Row("md", "bpa27", ("mace", "so3krates", "schnet"), steps=20),
-        Row("forces", "water192", _SHARED),
-        Row("md", "water192", ("mace", "so3krates", "schnet"), steps=5),
+        Row("md", "bpa27", ("mace", "so3krates", "schnet", *_FAST), steps=20),
+        Row("forces", "water192", _SHARED + _FAST),
+        Row("md", "water192", ("mace", "so3krates", "schnet", *_FAST), steps=5),
         Row("forces", "cu500", _SHARED),
+    ),
+    "architectures": (
+        Row("forces", "bpa27", (*_SHARED, *_OTHERS, "equiformer_v2")),
+        Row("forces", "water192", (*_SHARED, *_OTHERS)),
+        Row("training", "bpa27", (*_SHARED, *_OTHERS), batch=5),
     ),
     "size": (
         *(Row("forces", f"molecule{n}", _SHARED) for n in (9, 21, 42, 120, 370)),

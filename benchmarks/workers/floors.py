@@ -17,8 +17,8 @@ from mlffjax.nn.edge_loop import evaluate
 def matrix_flops(function: Callable[..., Any], *arguments: Any) -> float:
     """Floating-point operations of the matrix products of ``function(*arguments)``.
 
-    Counted in the traced program, every turn of a loop of known length included, which XLA's
-    cost analysis counts once.
+    Counted in the traced program, every turn of a loop included, which XLA's cost analysis counts
+    once.
     """
     return _flops(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -35,7 +35,9 @@ def _flops(jaxpr: Any) -> float:
         if equation.primitive.name == "edge_loop":
             avals = [x.aval for x in equation.invars]
             inner = jax.make_jaxpr(partial(evaluate, **equation.params))(*avals)
-            total += _flops(inner.jaxpr)
+            # As many turns as the edges need is not a number that the loop shows.
+            edges, size = avals[1].shape[0], equation.params["loop"].size
+            total += max(1, -(-edges // size)) * _flops(inner.jaxpr)
             continue
         repeats = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for inner in jaxprs_in_params(equation.params):
