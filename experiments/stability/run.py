@@ -1,6 +1,6 @@
 """Stability of dynamics with invariant and with equivariant features, as fig. 5 (b) of SO3krates.
 
-    python experiments/stability/run.py --work work --ps 20
+    python experiments/stability/run.py --work work --steps 20000 --ps 300
     python experiments/stability/run.py --models invariant=FOLDER equivariant=FOLDER --ps 300
 
 trains SO3krates on the built-in ethanol with degrees {0} and {0, 1, 2, 3} (unless potentials are
@@ -154,8 +154,8 @@ def draw(path: Path, rows: list[dict[str, Any]], reference: np.ndarray) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", metavar="NAME=FOLDER", help="trained potentials")
-    parser.add_argument("--steps", type=int, default=6000, help="of a training (6000)")
-    parser.add_argument("--ps", type=float, default=20.0, help="length of a run (20)")
+    parser.add_argument("--steps", type=int, default=20000, help="of a training (20000)")
+    parser.add_argument("--ps", type=float, default=300.0, help="length of a run (300)")
     parser.add_argument("--work", type=Path, default=Path("work"), help="for trainings and runs")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="of the results")
     args = parser.parse_args()
