@@ -12,17 +12,21 @@ mode and in any order, which ``jax.custom_vjp`` and ``jax.custom_jvp`` do not al
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 from mlffjax.graph import EdgeGraph
+
+#: Functions whose programs are kept: those of a few models and their derivatives.
+KEPT = 256
 
 
 class EdgeTerms(NamedTuple):
@@ -47,16 +51,21 @@ class _Loop(NamedTuple):
     """What is static in a loop.
 
     Attributes:
-      function: of a block.
-      tree: structure of the inputs.
+      block: what is done with the rows of a block, from leaves to leaves.
+      inputs, outputs: structures of the two, :class:`EdgeTerms`.
       num_atoms: length of the sums at senders and receivers.
       size: largest number of edges of a block.
     """
 
-    function: EdgeFunction
-    tree: Any
+    block: ClosedJaxpr
+    inputs: Any
+    outputs: Any
     num_atoms: int
     size: int
+
+    def of(self, leaves: Sequence[Any]) -> EdgeTerms:
+        """What the function returns for the rows of a block."""
+        return jax.tree.unflatten(self.outputs, jaxpr_as_fun(self.block)(*leaves))
 
 
 def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size: int) -> EdgeTerms:
@@ -67,7 +76,8 @@ def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size:
     Args:
       function: from the rows of a block (``inputs`` gathered: ``[rows, ...]``, ``shared`` as it
         is) to the rows of the result; its ``shared`` output is already summed over the rows.
-        Pure, differentiable, without arrays of its own. Padded edges, and rows whose ``edges``
+        Pure, differentiable, without arrays of its own; where equal ones are given again, as by
+        the layers of a model, it is traced only once. Padded edges, and rows whose ``edges``
         input is zero, with which the last block is filled, must contribute zero to every sum.
       graph: the edges.
       inputs: arrays of floating-point numbers.
@@ -79,28 +89,74 @@ def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size:
       ``[atoms, ...]`` at senders and receivers, ``[edges, ...]`` (zero in the blocks left out), and
       sums over all edges.
     """
-    size = graph.edges_per_block or size
-    loop = _Loop(function, jax.tree.structure(inputs), graph.num_atoms, size)
-    place = jnp.arange(1, graph.senders.shape[0] + 1, dtype=jnp.int32)
+    size, count = graph.edges_per_block or size, graph.senders.shape[0]
+    loop = _loop(function, inputs, count, graph.num_atoms, size)
+    place = jnp.arange(1, count + 1, dtype=jnp.int32)
     used = jnp.max(jnp.where(graph.edge_mask, place, 0), initial=0)
     indices = (used, graph.senders, graph.receivers)
-    if graph.senders.shape[0] <= size:
+    if count <= size:
         # Small enough to be kept: JAX's own derivative, which computes nothing twice.
         return _run(loop, *indices, *jax.tree.leaves(inputs))
     return _bind(loop, indices, jax.tree.leaves(inputs))
 
 
+def _loop(
+    function: EdgeFunction, inputs: EdgeTerms, count: int, num_atoms: int, size: int
+) -> _Loop:
+    """The loop of a function over inputs of all atoms and edges."""
+    rows = _blocks(count, size)[1]
+
+    def of_rows(x: Array) -> tuple[tuple[int, ...], Any]:
+        return (rows, *x.shape[1:]), x.dtype
+
+    def whole(x: Array) -> tuple[tuple[int, ...], Any]:
+        return x.shape, x.dtype
+
+    leaves = [of_rows(x) for x in jax.tree.leaves(inputs[:3])]
+    leaves += [whole(x) for x in jax.tree.leaves(inputs.shared)]
+    tree = jax.tree.structure(inputs)
+    block, outputs = _staged(function, tree, tuple(leaves))
+    return _Loop(block, tree, outputs, num_atoms, size)
+
+
+@lru_cache(maxsize=KEPT)
+def _staged(function: EdgeFunction, tree: Any, leaves: tuple[Any, ...]) -> tuple[ClosedJaxpr, Any]:
+    """A function as a program, and the structure of what it returns.
+
+    Tracing is half of the time to a first step of training: layers share what is traced, and
+    derivatives are taken of the program and not of the function.
+    """
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
+    made: Any = jax.make_jaxpr(function, return_shape=True)(jax.tree.unflatten(tree, shapes))
+    return made[0], jax.tree.structure(made[1])
+
+
+def _blocks(count: int, size: int) -> tuple[int, int]:
+    """Number of blocks, and rows of each."""
+    blocks = max(1, -(-count // size))
+    return blocks, -(-count // blocks)
+
+
+def _shapes(loop: _Loop, count: int) -> EdgeTerms:
+    """Shapes and dtypes of what a loop over ``count`` edges returns."""
+    rows: EdgeTerms = jax.tree.unflatten(loop.outputs, loop.block.out_avals)
+
+    def of(length: int | None) -> Callable[[Any], Any]:
+        shape = lambda x: x.shape if length is None else (length, *x.shape[1:])  # noqa: E731
+        return lambda x: jax.ShapeDtypeStruct(shape(x), x.dtype)
+
+    lengths = (loop.num_atoms, loop.num_atoms, count, None)
+    return EdgeTerms(*(jax.tree.map(of(n), x) for n, x in zip(lengths, rows, strict=True)))
+
+
 def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> EdgeTerms:
-    shapes = jax.eval_shape(partial(_run, loop), *indices, *leaves)
-    results = _edge_loop.bind(*indices, *leaves, loop=loop)
-    return jax.tree.unflatten(jax.tree.structure(shapes), results)
+    return jax.tree.unflatten(loop.outputs, _edge_loop.bind(*indices, *leaves, loop=loop))
 
 
 def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Array) -> EdgeTerms:
-    inputs: EdgeTerms = jax.tree.unflatten(loop.tree, leaves)
+    inputs: EdgeTerms = jax.tree.unflatten(loop.inputs, leaves)
     num_atoms, count = loop.num_atoms, senders.shape[0]
-    blocks = max(1, -(-count // loop.size))
-    rows = -(-count // blocks)
+    blocks, rows = _blocks(count, loop.size)
 
     def split(x: Array) -> Array:
         x = jnp.pad(x, [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1))
@@ -108,27 +164,23 @@ def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Ar
 
     def block(senders: Array, receivers: Array, edges: Any) -> EdgeTerms:
         take = lambda where: lambda x: x.at[where].get(mode="promise_in_bounds")  # noqa: E731
-        return loop.function(
-            EdgeTerms(
-                jax.tree.map(take(senders), inputs.senders),
-                jax.tree.map(take(receivers), inputs.receivers),
-                edges,
-                inputs.shared,
-            )
+        gathered = EdgeTerms(
+            jax.tree.map(take(senders), inputs.senders),
+            jax.tree.map(take(receivers), inputs.receivers),
+            edges,
+            inputs.shared,
         )
+        return loop.of(jax.tree.leaves(gathered))
 
     # Padding goes to the last atom, so that receivers stay ascending.
     padding = jnp.full(blocks * rows - count, num_atoms - 1, senders.dtype)
     places = [jnp.concatenate([x, padding]).reshape(blocks, rows) for x in (senders, receivers)]
     blocks_of = (*places, jax.tree.map(split, inputs.edges))
-    first = jax.tree.map(lambda x: x[0], blocks_of)
-    shapes = jax.eval_shape(block, *first)
-    zeros = lambda *axes: lambda x: jnp.zeros((*axes, *x.shape[1:]), x.dtype)  # noqa: E731
-    start = EdgeTerms(
-        jax.tree.map(zeros(num_atoms), shapes.senders),
-        jax.tree.map(zeros(num_atoms), shapes.receivers),
-        jax.tree.map(zeros(blocks, rows), shapes.edges),
-        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.shared),
+    shapes = _shapes(loop, blocks * rows)
+    zeros = lambda x: jnp.zeros(x.shape, x.dtype)  # noqa: E731
+    start = jax.tree.map(zeros, shapes)
+    start = start._replace(
+        edges=jax.tree.map(lambda x: x.reshape(blocks, rows, *x.shape[1:]), start.edges)
     )
 
     def add(k: Array | int, totals: EdgeTerms) -> EdgeTerms:
@@ -182,64 +234,79 @@ def _merged(chosen: Sequence[bool], yes: Sequence[Any], no: Sequence[Any]) -> li
     return [next(one) if c else next(two) for c in chosen]
 
 
+@dataclass(frozen=True)
+class _Tangent:
+    """Derivative of a loop's function along a change of some of its inputs.
+
+    Attributes:
+      loop: which.
+      moving: for each leaf of its inputs, whether it changes.
+    """
+
+    loop: _Loop
+    moving: tuple[bool, ...]
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        rows, change = (jax.tree.leaves(x) for x in _parts(terms))
+        fixed = [x for m, x in zip(self.moving, rows, strict=True) if not m]
+        moved = [x for m, x in zip(self.moving, rows, strict=True) if m]
+
+        def of(moved: list[Array]) -> EdgeTerms:
+            return self.loop.of(_merged(self.moving, moved, fixed))
+
+        return jax.jvp(of, (moved,), (change,))[1]
+
+
+@dataclass(frozen=True)
+class _Reverse:
+    """Transpose of a loop's function, which is linear in some of its inputs.
+
+    Attributes:
+      loop: which.
+      linear: for each leaf of its inputs, whether it is one of them.
+    """
+
+    loop: _Loop
+    linear: tuple[bool, ...]
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        rows, ct = _parts(terms)
+        given = jax.tree.leaves(rows)
+        # A linear function has the same derivative everywhere: also at zero.
+        avals = zip(self.linear, self.loop.block.in_avals, strict=True)
+        blank: Any = [jnp.zeros(x.shape, x.dtype) for m, x in avals if m]
+
+        def of(moved: list[Array]) -> EdgeTerms:
+            return self.loop.of(_merged(self.linear, moved, given))
+
+        (gradient,) = jax.vjp(of, blank)[1](ct)
+        leaves = _merged(self.linear, gradient, [()] * len(given))
+        return jax.tree.unflatten(self.loop.inputs, leaves)
+
+
 def _jvp(
     primals: Sequence[Array], tangents: Sequence[Any], *, loop: _Loop
 ) -> tuple[list[Array], list[Array]]:
     indices, leaves = primals[:3], primals[3:]
-    moving = [not isinstance(t, ad.Zero) for t in tangents[3:]]
+    moving = tuple(not isinstance(t, ad.Zero) for t in tangents[3:])
     results = _edge_loop.bind(*primals, loop=loop)
-
-    def tangent(terms: EdgeTerms) -> EdgeTerms:
-        rows, change = (jax.tree.leaves(x) for x in _parts(terms))
-        fixed = [x for m, x in zip(moving, rows, strict=True) if not m]
-
-        def of(moved: list[Array]) -> EdgeTerms:
-            return loop.function(jax.tree.unflatten(loop.tree, _merged(moving, moved, fixed)))
-
-        moved = [x for m, x in zip(moving, rows, strict=True) if m]
-        return jax.jvp(of, (moved,), (change,))[1]
-
-    inputs = _with(jax.tree.unflatten(loop.tree, leaves), _chosen(loop.tree, tangents[3:], moving))
-    changed = loop._replace(function=tangent, tree=jax.tree.structure(inputs))
+    whole = jax.tree.unflatten(loop.inputs, leaves)
+    inputs = _with(whole, _chosen(loop.inputs, tangents[3:], moving))
+    count = indices[1].shape[0]
+    changed = _loop(_Tangent(loop, moving), inputs, count, loop.num_atoms, loop.size)
     return results, jax.tree.leaves(_bind(changed, indices, jax.tree.leaves(inputs)))
 
 
 def _transpose(cotangents: Sequence[Any], *arguments: Any, loop: _Loop) -> list[Any]:
     indices, leaves = arguments[:3], arguments[3:]
-    linear = [ad.is_undefined_primal(x) for x in leaves]
+    linear = tuple(ad.is_undefined_primal(x) for x in leaves)
     known = [x for m, x in zip(linear, leaves, strict=True) if not m]
-    moving = [
-        jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype)
-        for m, x in zip(linear, leaves, strict=True)
-        if m
-    ]
-    first_shared = len(leaves) - len(jax.tree.leaves(jax.tree.unflatten(loop.tree, leaves).shared))
-    shared = [k >= first_shared for k, m in enumerate(linear) if m]
-    shapes = jax.eval_shape(partial(_run, loop), *indices, *_merged(linear, moving, known))
-    arrived = jax.tree.unflatten(
-        jax.tree.structure(shapes), [ad.instantiate_zeros(ct) for ct in cotangents]
-    )
-
-    def reverse(terms: EdgeTerms) -> EdgeTerms:
-        rows, ct = _parts(terms)
-        given = jax.tree.leaves(rows)
-        length = jax.tree.leaves(terms[:3])[0].shape[0]
-        # A linear function has the same derivative everywhere: also at zero.
-        blank = [
-            jnp.zeros(x.shape if whole else (length, *x.shape[1:]), x.dtype)
-            for x, whole in zip(moving, shared, strict=True)
-        ]
-
-        def of(moved: list[Array]) -> EdgeTerms:
-            return loop.function(jax.tree.unflatten(loop.tree, _merged(linear, moved, given)))
-
-        (gradient,) = jax.vjp(of, blank)[1](ct)
-        return jax.tree.unflatten(loop.tree, _merged(linear, gradient, [()] * len(given)))
-
-    rest = _chosen(loop.tree, leaves, [not m for m in linear])
+    arrived = jax.tree.unflatten(loop.outputs, [ad.instantiate_zeros(ct) for ct in cotangents])
+    rest = _chosen(loop.inputs, leaves, [not m for m in linear])
     inputs = _with(rest, arrived)
-    reversed_loop = loop._replace(function=reverse, tree=jax.tree.structure(inputs))
-    result = jax.tree.leaves(_bind(reversed_loop, indices, jax.tree.leaves(inputs)))
+    count = indices[1].shape[0]
+    reverse = _loop(_Reverse(loop, linear), inputs, count, loop.num_atoms, loop.size)
+    result = jax.tree.leaves(_bind(reverse, indices, jax.tree.leaves(inputs)))
     return [None, None, None, *_merged(linear, result, [None] * len(known))]
 
 
@@ -250,11 +317,10 @@ def _batch(
     return results, [0] * len(results)
 
 
-def _abstract(*arguments: Any, loop: _Loop) -> list[Any]:
-    return [
-        ShapedArray(x.shape, x.dtype)
-        for x in jax.eval_shape(partial(evaluate, loop=loop), *arguments)
-    ]
+def _abstract(used: Any, senders: Any, *rest: Any, loop: _Loop) -> list[Any]:
+    del used, rest
+    shapes = jax.tree.leaves(_shapes(loop, senders.shape[0]))
+    return [ShapedArray(x.shape, x.dtype) for x in shapes]
 
 
 _edge_loop = Primitive("edge_loop")
