@@ -27,14 +27,15 @@ from typing import Any
 import numpy as np
 import report
 import structures
-from cases import MODELS, SUITES, Row
+from cases import MODELS, PEERS_ONLY, SUITES, Row
 from pool import ALLOCATORS, Code, Worker, WorkerError, take_turns
 
 #: Script of each peer and the models it has.
 PEERS = {
     "mace-torch": ("mace_torch.py", ("mace",)),
-    "mlip": ("mlip_jax.py", ("mace", "nequip", "nequip-even")),
+    "mlip": ("mlip_jax.py", ("mace", "nequip", "nequip-even", "visnet")),
     "nequip": ("nequip_torch.py", ("nequip", "nequip-even")),
+    "so3lr": ("so3lr_jax.py", ("so3lr",)),
 }
 
 
@@ -80,7 +81,8 @@ def measure(
     frames = [frames[k % len(frames)] for k in range(row.batch)]
     cases: dict[int, list[tuple[str, str, dict[str, Any]]]] = {}
     for (k, worker), model in itertools.product(enumerate(workers), row.models):
-        has = worker.code.name == "mlffjax" or model in PEERS[worker.code.name][1]
+        ours = worker.code.name == "mlffjax"
+        has = model not in PEERS_ONLY if ours else model in PEERS[worker.code.name][1]
         if not has or row.task not in worker.tasks:
             continue
         settings = dict(MODELS[model])

@@ -14,7 +14,7 @@ from mlip.data import DatasetInfo
 from mlip.data.chemical_system import ChemicalSystem
 from mlip.graph import Graph
 from mlip.graph.batching_helpers import batch_graphs
-from mlip.models import ForceField, Mace, Nequip
+from mlip.models import ForceField, Mace, Nequip, Visnet
 from mlip.simulation.enums import MDIntegrator
 from mlip.simulation.jax_md import JaxMDSimulationEngine
 from serve import Call, serve
@@ -30,6 +30,8 @@ def _force_field(model: str, settings: str, elements: tuple[int, ...]) -> ForceF
         avg_num_neighbors=given["avg_num_neighbors"],
         avg_r_min_angstrom=1.0,
     )
+    if model == "visnet":
+        return ForceField.from_mlip_network(Visnet(Visnet.Config(), info))
     channels, degree = given["num_channels"], given["max_degree"]
     if model == "mace":
         config = Mace.Config(
