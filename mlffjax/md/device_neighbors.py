@@ -33,7 +33,7 @@ from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, S
 #: (``benchmarks/md_scaling.py lists``). For argon that is at some 1,800 atoms.
 CELL_SLOT_COST = 1.4
 #: Room for more candidates and edges than the first frame has.
-MARGIN = 1.15
+MARGIN = 1.1
 
 
 @dataclass(frozen=True)
