@@ -6,68 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from analytic_models import LennardJones
-from ase.build import bulk
 from ase.io import read
+from interruptions import argon, argon_potential, assert_same_end, short_run, stop_after
 
-from mlffjax.config.md import MDSettings
 from mlffjax.md import restart
 from mlffjax.md.engine import run_md
 from mlffjax.md.replicas import run_replicas
-from mlffjax.potential import Potential
-
-
-@cache
-def _potential(dtype=jnp.float64):
-    module = LennardJones(cutoff=5.0)
-    return Potential.init(module, [18], jax.random.key(0), baseline=[-3.0], dtype=dtype)
-
-
-def _argon(repeat=(2, 2, 1)):
-    atoms = bulk("Ar", "fcc", a=5.3).repeat(repeat)  # a triclinic cell
-    atoms.rattle(0.05, seed=1)
-    return atoms
-
-
-def _settings(**kwargs):
-    return MDSettings(
-        **{
-            "ensemble": "csvr",
-            "steps": 110,
-            "timestep_fs": 4.0,
-            "temperature": 60.0,
-            "skin": 0.3,
-            "thermo_interval": 3,
-            "frame_interval": 7,
-            "chunk_steps": 20,
-            "restart_interval": 20,
-            **kwargs,
-        }
-    )
-
-
-def _after(calls):
-    """Says stop when it was asked so often."""
-    asked = iter([False] * (calls - 1))
-    return lambda: next(asked, True)
 
 
 def _same(ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         assert (one.status, one.message, one.steps) == (other.status, other.message, other.steps)
-        np.testing.assert_array_equal(one.final.positions, other.final.positions)
-        np.testing.assert_array_equal(one.final.cell, other.final.cell)
-        np.testing.assert_array_equal(one.velocities, other.velocities)
-        np.testing.assert_array_equal(one.final.forces, other.final.forces)
-        assert one.final.energy == other.final.energy
-        assert one.rebuilds == other.rebuilds
+        assert_same_end(one, other)
         assert one.thermo.step.tolist() == other.thermo.step.tolist()
 
 
@@ -96,18 +51,18 @@ def _killed_while_writing(folder):
 )
 def test_a_run_in_parts_is_the_whole_run(tmp_path, dtype, special):
     # Of different sizes; one explodes, and where there is no ramp another ends before the rest.
-    structures = [_argon(), _argon((2, 1, 1)), _argon()]
+    structures = [argon((2, 2, 1)), argon((2, 1, 1)), argon((2, 2, 1))]
     own = [{}, {"explosion_temperature": 150.0}, {} if special else {"steps": 50}]
-    each = [_settings(**special, **o, seed=k) for k, o in enumerate(own)]
-    run = partial(run_replicas, _potential(dtype), structures, each)
+    each = [short_run(**special, **o, seed=k) for k, o in enumerate(own)]
+    run = partial(run_replicas, argon_potential(dtype), structures, each)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     expected = run(folder=whole)
     assert [r.status for r in expected] == ["finished", "exploded", "finished"]
     assert expected[0].rebuilds > 2
-    part = run(folder=parts, stop=_after(2))
+    part = run(folder=parts, stop=stop_after(2))
     assert (part[0].status, part[0].steps) == ("interrupted", 40)
     _killed_while_writing(parts)
-    part = run(folder=parts, stop=_after(1), resume=True)
+    part = run(folder=parts, stop=stop_after(1), resume=True)
     assert (part[0].status, part[0].steps) == ("interrupted", 60)
     _killed_while_writing(parts)
     _same(run(folder=parts, resume=True), expected)
@@ -119,9 +74,9 @@ import sys
 import jax
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, {tests!r})
-from test_md_replica_restart import _argon, _potential, _settings, run_replicas
-settings = _settings(steps=100_000, replicas=2, restart_seconds=0.01, restart_interval=None)
-run_replicas(_potential(), _argon(), settings, folder={folder!r})
+from test_md_replica_restart import argon, argon_potential, short_run, run_replicas
+settings = short_run(steps=100_000, replicas=2, restart_seconds=0.01, restart_interval=None)
+run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder={folder!r})
 """
 
 
@@ -138,16 +93,18 @@ def test_a_killed_process_goes_on(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     reached = restart.read_meta(killed / restart.RESTART_FILE)["step"]
-    settings = _settings(steps=reached + 50, replicas=2)
-    last = run_replicas(_potential(), _argon(), settings, folder=killed, resume=True)
-    _same(last, run_replicas(_potential(), _argon(), settings, folder=whole))
+    settings = short_run(steps=reached + 50, replicas=2)
+    last = run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder=killed, resume=True)
+    _same(last, run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder=whole))
     _same_files(killed, whole, 2)
     frames = [read(killed / f"replica_00{k}" / "trajectory.extxyz", ":") for k in range(2)]
     assert [len(f) for f in frames] == [settings.steps // 7 + 1] * 2
 
 
 def test_a_full_disk_keeps_the_restart(tmp_path):
-    run = partial(run_replicas, _potential(), _argon(), _settings(steps=200, replicas=2))
+    run = partial(
+        run_replicas, argon_potential(), argon((2, 2, 1)), short_run(steps=200, replicas=2)
+    )
     folder = tmp_path / "run"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -168,22 +125,22 @@ def test_a_full_disk_keeps_the_restart(tmp_path):
 
 
 def test_another_run_is_not_continued(tmp_path):
-    potential, atoms = _potential(), _argon()
+    potential, atoms = argon_potential(), argon((2, 2, 1))
     go_on = partial(run_replicas, potential, folder=tmp_path, resume=True)
     with pytest.raises(ValueError, match="nothing to go on with"):
-        go_on(atoms, _settings(replicas=2))
-    each = [_settings(seed=0), _settings(seed=1, steps=20)]
-    run_replicas(potential, atoms, each, folder=tmp_path, stop=_after(2))
+        go_on(atoms, short_run(replicas=2))
+    each = [short_run(seed=0), short_run(seed=1, steps=20)]
+    run_replicas(potential, atoms, each, folder=tmp_path, stop=stop_after(2))
     with pytest.raises(ValueError, match="got 3 replicas to go on with 2 replicas"):
-        go_on(atoms, _settings(replicas=3))
+        go_on(atoms, short_run(replicas=3))
     with pytest.raises(ValueError, match="got a single run to go on with 2 replicas"):
-        run_md(potential, atoms, _settings(), folder=tmp_path, resume=True)
+        run_md(potential, atoms, short_run(), folder=tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"seed = \[5, 6\] to go on with .* \[0, 1\]"):
-        go_on(atoms, _settings(replicas=2, seed=5))
+        go_on(atoms, short_run(replicas=2, seed=5))
     with pytest.raises(ValueError, match="another structure"):
-        go_on([atoms, _argon((2, 1, 1))], each)
+        go_on([atoms, argon((2, 1, 1))], each)
     with pytest.raises(ValueError, match="110 steps for replica 1, which has done 20"):
-        go_on(atoms, _settings(replicas=2))
+        go_on(atoms, short_run(replicas=2))
     with pytest.raises(ValueError, match="expected more steps"):
         go_on(atoms, [s.model_copy(update={"steps": 20}) for s in each])
     with pytest.raises(ValueError, match="without a folder"):

@@ -6,65 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analytic_models import LennardJones
-from ase.build import bulk
+from interruptions import argon, argon_potential, assert_same_end, short_run, stop_after
 
-from mlffjax.config.md import MDSettings
 from mlffjax.md import restart
 from mlffjax.md.engine import run_md
 from mlffjax.md.trajectory_readers import H5MDTrajectory
-from mlffjax.potential import Potential
-
-
-@cache
-def _potential(dtype=jnp.float64, depth=0.0104):
-    module = LennardJones(cutoff=5.0, depth=depth)
-    return Potential.init(module, [18], jax.random.key(0), baseline=[-3.0], dtype=dtype)
-
-
-def _argon():
-    atoms = bulk("Ar", "fcc", a=5.3).repeat((2, 2, 2))  # a triclinic cell
-    atoms.rattle(0.05, seed=1)
-    return atoms
-
-
-def _settings(**kwargs):
-    return MDSettings(
-        **{
-            "ensemble": "csvr",
-            "steps": 110,
-            "timestep_fs": 4.0,
-            "temperature": 60.0,
-            "skin": 0.3,
-            "thermo_interval": 3,
-            "frame_interval": 7,
-            "chunk_steps": 20,
-            "restart_interval": 20,
-            **kwargs,
-        }
-    )
-
-
-def _after(calls):
-    """Says stop when it was asked so often."""
-    asked = iter([False] * (calls - 1))
-    return lambda: next(asked, True)
-
-
-def _same(one, other):
-    np.testing.assert_array_equal(one.final.positions, other.final.positions)
-    np.testing.assert_array_equal(one.final.cell, other.final.cell)
-    np.testing.assert_array_equal(one.velocities, other.velocities)
-    np.testing.assert_array_equal(one.final.forces, other.final.forces)
-    assert one.final.energy == other.final.energy
-    assert one.rebuilds == other.rebuilds
 
 
 @pytest.mark.parametrize(
@@ -77,18 +29,18 @@ def _same(one, other):
     ids=["langevin", "npt-nose-hoover", "npt-scr"],
 )
 def test_a_run_in_parts_is_the_whole_run(tmp_path, dtype, special):
-    settings = _settings(**special)
-    run = partial(run_md, _potential(dtype), _argon(), settings)
+    settings = short_run(**special)
+    run = partial(run_md, argon_potential(dtype), argon(), settings)
     whole = run(folder=tmp_path / "whole")
-    part = run(folder=tmp_path / "parts", stop=_after(2))
+    part = run(folder=tmp_path / "parts", stop=stop_after(2))
     assert part.status == "interrupted"
     assert part.steps == 40
-    part = run(folder=tmp_path / "parts", stop=_after(1), resume=True)
+    part = run(folder=tmp_path / "parts", stop=stop_after(1), resume=True)
     assert part.steps == 60
     last = run(folder=tmp_path / "parts", resume=True)
     assert last.status == whole.status == "finished"
     assert whole.rebuilds > 2
-    _same(last, whole)
+    assert_same_end(last, whole)
     assert last.thermo.step.tolist() == whole.thermo.step.tolist()
     for name in ("thermo.csv", "trajectory.extxyz"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -99,10 +51,10 @@ import sys
 import jax
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, {tests!r})
-from test_md_restart import _argon, _potential, _settings, run_md
-settings = _settings(trajectory_format="h5md", steps=100_000, restart_seconds=0.01,
+from test_md_restart import argon, argon_potential, short_run, run_md
+settings = short_run(trajectory_format="h5md", steps=100_000, restart_seconds=0.01,
                      restart_interval=None)
-run_md(_potential(), _argon(), settings, folder={folder!r})
+run_md(argon_potential(), argon(), settings, folder={folder!r})
 """
 
 
@@ -119,13 +71,13 @@ def test_a_killed_process_goes_on(tmp_path):
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     reached = restart.read_meta(killed / restart.RESTART_FILE)["step"]
-    settings = _settings(trajectory_format="h5md", steps=reached + 150)
+    settings = short_run(trajectory_format="h5md", steps=reached + 150)
     short = settings.model_copy(update={"steps": reached})
     with pytest.raises(ValueError, match="expected more steps"):
-        run_md(_potential(), _argon(), short, folder=killed, resume=True)
-    last = run_md(_potential(), _argon(), settings, folder=killed, resume=True)
-    expected = run_md(_potential(), _argon(), settings, folder=whole)
-    _same(last, expected)
+        run_md(argon_potential(), argon(), short, folder=killed, resume=True)
+    last = run_md(argon_potential(), argon(), settings, folder=killed, resume=True)
+    expected = run_md(argon_potential(), argon(), settings, folder=whole)
+    assert_same_end(last, expected)
     assert (killed / "thermo.csv").read_bytes() == (whole / "thermo.csv").read_bytes()
     with (
         H5MDTrajectory(killed / "trajectory.h5") as one,
@@ -137,7 +89,7 @@ def test_a_killed_process_goes_on(tmp_path):
 
 
 def test_a_full_disk_keeps_the_restart(tmp_path):
-    settings = _settings(steps=200)
+    settings = short_run(steps=200)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(step, rows):
@@ -146,7 +98,7 @@ def test_a_full_disk_keeps_the_restart(tmp_path):
             size = (tmp_path / "run" / "trajectory.extxyz").stat().st_size
             resource.setrlimit(resource.RLIMIT_FSIZE, (size + 2000, hard))
 
-    run = partial(run_md, _potential(), _argon(), settings)
+    run = partial(run_md, argon_potential(), argon(), settings)
     try:
         with pytest.raises(OSError, match=r"File too large: .*run/") as caught:
             run(folder=tmp_path / "run", progress=fill)
@@ -155,24 +107,24 @@ def test_a_full_disk_keeps_the_restart(tmp_path):
     assert Path(caught.value.filename).parent == tmp_path / "run"
     assert not list((tmp_path / "run").glob(".*partial"))
     assert 20 <= restart.read_meta(tmp_path / "run" / restart.RESTART_FILE)["step"] < 200
-    _same(run(folder=tmp_path / "run", resume=True), run(folder=tmp_path / "whole"))
+    assert_same_end(run(folder=tmp_path / "run", resume=True), run(folder=tmp_path / "whole"))
 
 
 def test_another_run_is_not_continued(tmp_path):
-    settings = _settings()
+    settings = short_run()
     with pytest.raises(ValueError, match="nothing to go on with"):
-        run_md(_potential(), _argon(), settings, folder=tmp_path, resume=True)
-    run_md(_potential(), _argon(), settings, folder=tmp_path, stop=_after(1))
+        run_md(argon_potential(), argon(), settings, folder=tmp_path, resume=True)
+    run_md(argon_potential(), argon(), settings, folder=tmp_path, stop=stop_after(1))
     go_on = partial(run_md, folder=tmp_path, resume=True)
     with pytest.raises(ValueError, match="another potential"):
-        go_on(_potential(depth=0.02), _argon(), settings)
-    moved = _argon()
+        go_on(argon_potential(depth=0.02), argon(), settings)
+    moved = argon()
     moved.positions[0] += 0.1
     with pytest.raises(ValueError, match="another structure"):
-        go_on(_potential(), moved, settings)
+        go_on(argon_potential(), moved, settings)
     with pytest.raises(ValueError, match=r"timestep_fs = 2.0 .* 4.0"):
-        go_on(_potential(), _argon(), _settings(timestep_fs=2.0))
+        go_on(argon_potential(), argon(), short_run(timestep_fs=2.0))
     with pytest.raises(ValueError, match="without a folder"):
-        run_md(_potential(), _argon(), settings, resume=True)
-    longer = go_on(_potential(), _argon(), _settings(steps=130))
+        run_md(argon_potential(), argon(), settings, resume=True)
+    longer = go_on(argon_potential(), argon(), short_run(steps=130))
     assert longer.steps == 130
