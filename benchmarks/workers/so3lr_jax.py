@@ -121,12 +121,11 @@ def md(case: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
         k_grid=None,
     )
     carry = (state, short, long, system.box, None)
-    # Its command line traces the loop of a cycle anew; here cycles are short, so it is compiled.
-    cycle = jax.jit(lambda carry: jax.lax.fori_loop(0, case["steps"], step, carry))
 
     def call() -> int:
         nonlocal carry
-        carry = jax.block_until_ready(cycle(carry))
+        # As its command line runs a cycle.
+        carry = jax.block_until_ready(jax.lax.fori_loop(0, case["steps"], step, carry))
         state, short, long, *_ = carry
         if short.did_buffer_overflow or long.did_buffer_overflow:
             raise RuntimeError("a neighbour list overflowed")
