@@ -1,5 +1,10 @@
 """Dynamics of argon that is interrupted and goes on, for tests of single runs and of replicas."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import cache
 
 import jax
@@ -9,6 +14,7 @@ from analytic_models import LennardJones
 from ase.build import bulk
 
 from mlffjax.config.md import MDSettings
+from mlffjax.md import restart
 from mlffjax.potential import Potential
 
 
@@ -56,3 +62,17 @@ def assert_same_end(one, other):
     np.testing.assert_array_equal(one.final.forces, other.final.forces)
     assert one.final.energy == other.final.energy
     assert one.rebuilds == other.rebuilds
+
+
+def killed_after(code, folder, step):
+    """Run ``code``, a run in ``folder``, kill it after a restart file beyond ``step``; its step."""
+    path = folder / restart.RESTART_FILE
+    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) as process:
+        end = time.monotonic() + 300
+        while time.monotonic() < end and process.poll() is None:
+            if path.exists() and restart.read_meta(path)["step"] > step:
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    return restart.read_meta(path)["step"]

@@ -1,18 +1,20 @@
 """Replicas that were interrupted or killed go on as if nothing had happened."""
 
-import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 from ase.io import read
-from interruptions import argon, argon_potential, assert_same_end, short_run, stop_after
+from interruptions import (
+    argon,
+    argon_potential,
+    assert_same_end,
+    killed_after,
+    short_run,
+    stop_after,
+)
 
 from mlffjax.md import restart
 from mlffjax.md.engine import run_md
@@ -83,16 +85,7 @@ run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder={folder!r})
 def test_a_killed_process_goes_on(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     code = CHILD.format(tests=str(Path(__file__).parent), folder=str(killed))
-    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) as process:
-        end = time.monotonic() + 300
-        while time.monotonic() < end and process.poll() is None:
-            path = killed / restart.RESTART_FILE
-            if path.exists() and restart.read_meta(path)["step"] > 300:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    reached = restart.read_meta(killed / restart.RESTART_FILE)["step"]
+    reached = killed_after(code, killed, 300)
     settings = short_run(steps=reached + 50, replicas=2)
     last = run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder=killed, resume=True)
     _same(last, run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder=whole))

@@ -1,18 +1,20 @@
 """Runs that were interrupted, killed or out of disk go on as if nothing had happened."""
 
-import os
 import resource
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from interruptions import argon, argon_potential, assert_same_end, short_run, stop_after
+from interruptions import (
+    argon,
+    argon_potential,
+    assert_same_end,
+    killed_after,
+    short_run,
+    stop_after,
+)
 
 from mlffjax.md import restart
 from mlffjax.md.engine import run_md
@@ -61,16 +63,7 @@ run_md(argon_potential(), argon(), settings, folder={folder!r})
 def test_a_killed_process_goes_on(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     code = CHILD.format(tests=str(Path(__file__).parent), folder=str(killed))
-    with subprocess.Popen([sys.executable, "-c", code], env={**os.environ}) as process:
-        end = time.monotonic() + 300
-        while time.monotonic() < end and process.poll() is None:
-            path = killed / restart.RESTART_FILE
-            if path.exists() and restart.read_meta(path)["step"] > 500:
-                break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
-    reached = restart.read_meta(killed / restart.RESTART_FILE)["step"]
+    reached = killed_after(code, killed, 500)
     settings = short_run(trajectory_format="h5md", steps=reached + 150)
     short = settings.model_copy(update={"steps": reached})
     with pytest.raises(ValueError, match="expected more steps"):
