@@ -30,7 +30,9 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser = arguments.command(commands, common, "md", "run molecular dynamics", EXAMPLES)
     arguments.add_model(parser)
     parser.add_argument("structure", metavar="STRUCTURE", help="where to start, any ASE format")
-    arguments.add_settings(parser, "settings of the run, such as steps=1000 temperature=300")
+    arguments.add_settings(
+        parser, "settings, such as steps=1000 temperature=300; all of them: mlffjax settings md"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("md"), metavar="FOLDER", help="of the run (md)"
     )
