@@ -16,9 +16,14 @@ TUNED_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
-    "MALLOC_ARENA_MAX": "1",
 }
-ALLOCATORS: Mapping[str, Mapping[str, str]] = {"default": {}, "tuned": TUNED_ALLOCATOR}
+#: ``one-arena``: all threads share one heap, which helps codes whose large buffers are requested by
+#: other threads than the main one, and costs the threads their turn.
+ALLOCATORS: Mapping[str, Mapping[str, str]] = {
+    "default": {},
+    "tuned": TUNED_ALLOCATOR,
+    "one-arena": {**TUNED_ALLOCATOR, "MALLOC_ARENA_MAX": "1"},
+}
 
 #: Rounds that a row has in any case, if as many were asked for.
 MIN_ROUNDS = 3

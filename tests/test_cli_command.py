@@ -84,7 +84,7 @@ def test_the_process_starts_again_with_the_allocator(tmp_path):
         "import os, sys\n"
         "from mlffjax.cli import process\n"
         "process.prepare(compilation_cache=True)\n"
-        "print(os.environ.get('MALLOC_ARENA_MAX'), os.environ['JAX_COMPILATION_CACHE_DIR'],"
+        "print(os.environ.get('MALLOC_MMAP_MAX_'), os.environ['JAX_COMPILATION_CACHE_DIR'],"
         " *sys.argv[1:])\n"
     )
     path = tmp_path / "command.py"
@@ -92,7 +92,7 @@ def test_the_process_starts_again_with_the_allocator(tmp_path):
     clean = {"MLFFJAX_CACHE": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": ""}
     tuned = run(str(path), "one", "two words", **clean)
     plain = run(str(path), MLFFJAX_ALLOCATOR="system", **clean)
-    assert tuned.stdout.split()[0] == ("1" if process.allocator_settings({}) else "None")
+    assert tuned.stdout.split()[0] == ("0" if process.allocator_settings({}) else "None")
     assert tuned.stdout.split()[2:] == ["one", "two", "words"]
     assert tuned.stdout.count("two words") == 1
     assert plain.stdout.split()[0] == "None"
