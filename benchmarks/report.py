@@ -1,5 +1,7 @@
 """Tables and figures of measurements."""
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,10 @@ def _ratio(group: Mapping[str, Result]) -> str:
 
 
 def figure(results: Sequence[Result], path: Path) -> None:
-    """Time against atoms for each code and model, one panel a task and allocator."""
+    """Time against atoms for each code and model, one panel a task and allocator.
+
+    Systems of one kind are joined by lines.
+    """
     panels = list(dict.fromkeys((r["task"], r["allocator"]) for r in results))
     columns = len(list(dict.fromkeys(r["task"] for r in results)))
     rows = -(-len(panels) // columns)
@@ -80,21 +85,24 @@ def figure(results: Sequence[Result], path: Path) -> None:
     codes = list(dict.fromkeys(r["code"] for r in results))
     panels.sort(key=lambda p: p[1])
     for axis, (task, allocator) in zip(axes.flat, panels, strict=False):
-        for model in models:
-            for code in codes:
-                points = sorted(
-                    (r["atoms"], r["ms"])
-                    for r in results
-                    if (r["task"], r["allocator"], r["model"], r["code"])
-                    == (task, allocator, model, code)
-                )
-                if points:
-                    _curve(axis, points, f"{code}: {model}", models.index(model), codes.index(code))
+        chosen = [r for r in results if (r["task"], r["allocator"]) == (task, allocator)]
+        for model, code in itertools.product(models, codes):
+            own = [r for r in chosen if (r["model"], r["code"]) == (model, code)]
+            for k, kind in enumerate(dict.fromkeys(map(_kind, own))):
+                points = sorted((r["atoms"], r["ms"]) for r in own if _kind(r) == kind)
+                label = "" if k else f"{code}: {model}"
+                _curve(axis, points, label, models.index(model), codes.index(code))
         axis.set(xscale="log", yscale="log", xlabel="atoms", ylabel="ms")
+        axis.xaxis.set_minor_formatter("")
         axis.set_title(f"{task}, {allocator} allocator", fontsize=10)
     axes.flat[0].legend(fontsize=6)
     fig.savefig(path, dpi=150)
     plt.close(fig)
+
+
+def _kind(result: Result) -> str:
+    """A row without the number of atoms and of structures in a batch."""
+    return re.sub(r"\d+( x \d+)?$", "", result["row"])
 
 
 def _curve(
@@ -106,7 +114,7 @@ def _curve(
         times[:, 1],
         yerr=np.abs(times[:, [0, 2]] - times[:, [1]]).T,
         label=label,
-        color=f"C{model % 10}",
+        color=plt.colormaps["tab20"]((2 * model + model // 10) % 20),
         marker="osv^D"[code % 5],
         linestyle=("-", "--", ":", "-.", (0, (1, 3)))[code % 5],
         markersize=4,
@@ -118,13 +126,12 @@ def exponents(results: Sequence[Result], smallest: int = 400) -> list[str]:
     """Growth of our time of energy and forces with the atoms of one kind of system."""
     lines = []
     chosen = [r for r in results if r["task"] == "forces" and r["code"] == "mlffjax"]
-    kinds = {(r["row"].rstrip("0123456789"), r["model"], r["allocator"]) for r in chosen}
+    kinds = {(_kind(r), r["model"], r["allocator"]) for r in chosen}
     for kind, model, allocator in sorted(kinds):
         points = [
             (r["atoms"], r["ms"][1])
             for r in chosen
-            if (r["row"].rstrip("0123456789"), r["model"], r["allocator"])
-            == (kind, model, allocator)
+            if (_kind(r), r["model"], r["allocator"]) == (kind, model, allocator)
             and r["atoms"] >= smallest
         ]
         if len(points) > 1:
