@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "workers"
-#: glibc's settings under which freed memory stays in the process (mlffjax/cli/process.py).
+#: glibc's settings under which freed memory stays in the process (mlffjax/allocator.py).
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mlffjax.allocator import keep_freed_memory as keep_freed_memory
     from mlffjax.calculator import MLFFCalculator as MLFFCalculator
     from mlffjax.checkpoint import load as load
     from mlffjax.checkpoint import save as save
@@ -68,6 +69,7 @@ _HOMES = {
     "evaluate": "mlffjax.training.evaluate",
     "fit_baseline": "mlffjax.data.baseline",
     "hop": "mlffjax.explore.minima_hopping",
+    "keep_freed_memory": "mlffjax.allocator",
     "load": "mlffjax.checkpoint",
     "load_builtin": "mlffjax.data.builtin",
     "neighbor_list": "mlffjax.neighbors",

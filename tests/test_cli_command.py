@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -79,28 +80,29 @@ def test_unknown_arguments_stop(wrong, capsys):
     assert "error" in capsys.readouterr().err
 
 
-def test_the_process_starts_again_with_the_allocator(tmp_path):
-    script = (
-        "import os, sys\n"
-        "from mlffjax.cli import process\n"
-        "process.prepare(compilation_cache=True)\n"
-        "print(os.environ.get('MALLOC_MMAP_MAX_'), os.environ['JAX_COMPILATION_CACHE_DIR'],"
-        " *sys.argv[1:])\n"
-    )
+FAULTS = """
+import resource, sys
+from mlffjax.cli import process
+process.prepare(compilation_cache=True)
+def used():
+    return bytes([1]) * 2**26
+used()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+used()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc")
+@pytest.mark.parametrize(
+    "own", [{}, {"MLFFJAX_ALLOCATOR": "system"}, {"MALLOC_TOP_PAD_": "4096"}], ids=str
+)
+def test_freed_memory_is_kept_unless_the_user_has_settings(tmp_path, own):
     path = tmp_path / "command.py"
-    path.write_text(script)
-    clean = {"MLFFJAX_CACHE": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": ""}
-    tuned = run(str(path), "one", "two words", **clean)
-    plain = run(str(path), MLFFJAX_ALLOCATOR="system", **clean)
-    assert tuned.stdout.split()[0] == ("0" if process.allocator_settings({}) else "None")
-    assert tuned.stdout.split()[2:] == ["one", "two", "words"]
-    assert tuned.stdout.count("two words") == 1
-    assert plain.stdout.split()[0] == "None"
-
-
-def test_the_users_own_allocator_settings_stay():
-    assert process.allocator_settings({"MALLOC_ARENA_MAX": "4"}) == {}
-    assert process.allocator_settings({"MLFFJAX_ALLOCATOR": "system"}) == {}
+    path.write_text(FAULTS)
+    # 64 MB are 16,384 pages.
+    faults = int(run(str(path), MLFFJAX_CACHE=str(tmp_path), **own).stdout)
+    assert faults > 8000 if own else faults < 100
 
 
 def test_the_cache_has_a_place_that_can_be_chosen(monkeypatch, tmp_path):

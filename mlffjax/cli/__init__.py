@@ -49,9 +49,9 @@ environment:
   MLFFJAX_ALLOCATOR=system   keep the C library's own memory settings (see below)
   MLFFJAX_CACHE              folder of compiled programs (default ~/.cache/mlffjax/jax)
 
-Compiled programs are kept between calls; --no-compilation-cache turns this off. On Linux the
-command starts itself again with settings under which glibc keeps memory instead of returning
-it to the system: twice as fast on a CPU, for up to twice the memory.
+Compiled programs are kept between calls; --no-compilation-cache turns this off. On Linux glibc
+is told to keep memory instead of returning it to the system: up to twice as fast on a CPU, for
+more memory.
 """
 
 

@@ -3,25 +3,15 @@
 import hashlib
 import os
 import platform
-import sys
 from pathlib import Path
 
-#: Keeps freed memory in the process. XLA's buffers are otherwise mapped and unmapped by the
-#: system at every call, and the page faults can cost as much time as the computation. Threads keep
-#: heaps of their own: in a single one (``MALLOC_ARENA_MAX=1``) they meet what the compiler left
-#: behind, and a training that compiled its programs itself took a third longer.
-ALLOCATOR = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "100000000000",
-    "MALLOC_TOP_PAD_": "268435456",
-}
+from mlffjax.allocator import keep_freed_memory
 
 
 def prepare(*, compilation_cache: bool) -> None:
-    """Set the cache of compiled programs, and start again with the allocator's settings.
+    """Set the cache of compiled programs and the allocator.
 
-    glibc reads its settings once, at the start of a process, so the process replaces itself;
-    this happens on Linux with glibc only, once, and not with ``MLFFJAX_ALLOCATOR=system``.
+    The allocator stays as it is with ``MLFFJAX_ALLOCATOR=system`` or settings of the user's own.
 
     Args:
       compilation_cache: whether to keep compiled programs between calls.
@@ -36,12 +26,10 @@ def prepare(*, compilation_cache: bool) -> None:
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     else:
         environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
-    tuned = allocator_settings(environment)
     os.environ.update(environment)
-    if tuned:
-        os.environ.update(tuned)
-        sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    own = any(name.startswith("MALLOC_") for name in environment)
+    if environment.get("MLFFJAX_ALLOCATOR") != "system" and not own:
+        keep_freed_memory()
 
 
 def use_x64(dtype: str) -> None:
@@ -50,15 +38,6 @@ def use_x64(dtype: str) -> None:
         import jax
 
         jax.config.update("jax_enable_x64", True)
-
-
-def allocator_settings(environment: dict[str, str]) -> dict[str, str]:
-    """The allocator's settings that are still to be made; none if the user made any."""
-    glibc = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
-    wanted = environment.get("MLFFJAX_ALLOCATOR", "tuned") != "system"
-    if not glibc or not wanted or any(name.startswith("MALLOC_") for name in environment):
-        return {}
-    return dict(ALLOCATOR)
 
 
 def cache_folder() -> Path:
