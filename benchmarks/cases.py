@@ -58,8 +58,8 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         for degree in (0, 1, 2)
     },
     **{f"mace-l{degree}": {**_MACE, "max_degree": degree} for degree in (1, 2, 4)},
-    # mlip's default: hidden features up to the degree of the harmonics. Which sizes its published
-    # model of 3.3 million parameters has is not known here.
+    # mlip's default: hidden features up to the degree of the harmonics. 1.2 million
+    # parameters; the sizes of its published model of 3.3 million are not known here.
     "mace-L3": {**_MACE, "hidden_degree": 3},
     **{
         f"so3krates-l{degree}": {**_SO3KRATES, "degrees": tuple(range(1, degree + 1))}
