@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from mlffjax.compaction import first_true
 from mlffjax.types import (
@@ -27,8 +27,8 @@ class AtomGraph:
     """Atoms, cells and edges of a batch of structures.
 
     Atoms and edges of one structure are contiguous; edges are sorted by receiver. With every edge
-    ``i-j`` there is the edge ``j-i``, except in what :func:`half` returns. Compiled programs
-    cannot look whether that holds; of a graph from elsewhere, :func:`check_graph` can.
+    ``i-j`` there is the edge ``j-i``, except where ``halved``. Compiled programs cannot look
+    whether that holds; of a graph from elsewhere, :func:`check_graph` can.
 
     Attributes:
       numbers: atomic numbers ``[atoms]``.
@@ -41,6 +41,8 @@ class AtomGraph:
       node_mask: true for real atoms ``[atoms]``.
       edge_mask: true for real edges ``[edges]``.
       graph_mask: true for real structures ``[graphs]``.
+      halved: there is one edge of each pair only, as :func:`half` keeps it; for architectures
+        that are ``pairwise`` (static).
     """
 
     numbers: Species
@@ -53,6 +55,7 @@ class AtomGraph:
     node_mask: AtomMask
     edge_mask: EdgeMask
     graph_mask: GraphMask
+    halved: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def size(self) -> "GraphSize":
@@ -170,14 +173,10 @@ def edge_vectors(graph: AtomGraph, far: float = 1e3) -> EdgeVectors:
 def half(graph: AtomGraph) -> AtomGraph:
     """The graph with one of the two edges of every pair of neighbours; can be compiled.
 
-    Of the edges ``i-j`` and ``j-i`` the one whose receiver comes later is kept, of an atom and its
-    own images the one whose first shift that is not zero is positive. Edges stay sorted by
-    receiver, and there is room for half as many.
+    The edges kept are those that :func:`is_forward` names. They stay sorted by receiver, and there
+    is room for half as many.
     """
-    rank = graph.shifts[:, 2]
-    for axis in (1, 0):
-        rank = jnp.where(graph.shifts[:, axis] != 0, graph.shifts[:, axis], rank)
-    forward = (graph.receivers > graph.senders) | ((graph.receivers == graph.senders) & (rank > 0))
+    forward = is_forward(graph.senders, graph.receivers, graph.shifts)
     index, mask, _ = first_true(graph.edge_mask & forward, (graph.senders.shape[0] + 1) // 2)
     last = graph.num_atoms - 1
     return replace(
@@ -186,7 +185,22 @@ def half(graph: AtomGraph) -> AtomGraph:
         receivers=jnp.where(mask, graph.receivers[index], last),
         shifts=jnp.where(mask[:, None], graph.shifts[index], 0),
         edge_mask=mask,
+        halved=True,
     )
+
+
+def is_forward(
+    senders: EdgeIndex, receivers: EdgeIndex, shifts: Int[Array, "edges 3"]
+) -> Bool[Array, "edges"]:
+    """True for one of the two edges of every pair ``[edges]``.
+
+    Of the edges ``i-j`` and ``j-i`` the one whose receiver comes later, of an atom and its own
+    images the one whose first shift that is not zero is positive.
+    """
+    rank = shifts[:, 2]
+    for axis in (1, 0):
+        rank = jnp.where(shifts[:, axis] != 0, shifts[:, axis], rank)
+    return (receivers > senders) | ((receivers == senders) & (rank > 0))
 
 
 def check_graph(graph: AtomGraph) -> None:
@@ -201,15 +215,20 @@ def check_graph(graph: AtomGraph) -> None:
       graph: of concrete arrays, padded or not.
 
     Raises:
-      ValueError: lengths that differ, an index out of range or out of order, an edge between two
-        structures, of an atom with itself, given twice, or without its reverse.
+      ValueError: one edge of each pair only, lengths that differ, an index out of range or out of
+        order, an edge between two structures, of an atom with itself, given twice, or without its
+        reverse.
     """
-    host = {name: np.asarray(getattr(graph, name)) for name in graph.__dataclass_fields__}
+    if graph.halved:
+        raise ValueError(
+            "got a graph with one edge of each pair; expected both; check it before it is halved"
+        )
     groups = {
         "atoms": ("numbers", "positions", "graph_index", "node_mask"),
         "edges": ("senders", "receivers", "shifts", "edge_mask"),
         "graphs": ("cell", "graph_mask"),
     }
+    host = {name: np.asarray(getattr(graph, name)) for names in groups.values() for name in names}
     for what, names in groups.items():
         lengths = {name: len(host[name]) for name in names}
         if len(set(lengths.values())) > 1:
@@ -277,10 +296,15 @@ def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:
       graphs: graphs of NumPy arrays; none of them padded.
 
     Raises:
-      ValueError: no graphs were given.
+      ValueError: no graphs were given, or some have one edge of each pair and others both.
     """
     if not graphs:
         raise ValueError("got no graphs to batch; expected at least one")
+    if len({g.halved for g in graphs}) > 1:
+        raise ValueError(
+            "got graphs with one and graphs with both edges of each pair; expected all alike; "
+            "halve the batch"
+        )
     atoms = np.cumsum([0] + [g.numbers.shape[0] for g in graphs[:-1]])
     count = np.cumsum([0] + [g.graph_mask.shape[0] for g in graphs[:-1]])
 
@@ -301,6 +325,7 @@ def batch(graphs: Sequence[AtomGraph]) -> AtomGraph:
         node_mask=join("node_mask"),
         edge_mask=join("edge_mask"),
         graph_mask=join("graph_mask"),
+        halved=graphs[0].halved,
     )
 
 
@@ -342,4 +367,5 @@ def pad(graph: AtomGraph, room: GraphSize) -> AtomGraph:
         node_mask=fill(graph.node_mask, atoms),
         edge_mask=fill(graph.edge_mask, edges),
         graph_mask=fill(graph.graph_mask, graphs),
+        halved=graph.halved,
     )

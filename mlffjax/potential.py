@@ -228,8 +228,13 @@ class Potential:
         return self._differentiate(graph, key, with_stress=True)
 
     def _edges_wanted(self, graph: AtomGraph) -> AtomGraph:
+        if graph.halved and not self.module.pairwise:
+            raise ValueError(
+                f"got one edge of each pair for {type(self.module).__name__}; expected both; give "
+                "the graph before it was halved"
+            )
         graph = jax.tree.map(jnp.asarray, graph)
-        return half(graph) if self.module.pairwise else graph
+        return half(graph) if self.module.pairwise and not graph.halved else graph
 
     def _atomwise(
         self, vectors: Float[Array, "edges 3"], graph: AtomGraph, key: PRNGKeyArray | None = None

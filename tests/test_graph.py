@@ -103,7 +103,8 @@ def changed(name: str, index: int, value: object) -> AtomGraph:
     [
         (lambda: changed("edge_mask", 3, False), "without its reverse; expected both edges"),
         (lambda: changed("shifts", 0, [5, 0, 0]), r"\[.*5.*\] without its reverse"),
-        (lambda: half(whole_graph()), "without its reverse"),
+        (lambda: half(whole_graph()), "got a graph with one edge of each pair; expected both"),
+        (lambda: half(whole_graph()).replace(halved=False), "without its reverse"),
         (lambda: changed("receivers", -1, 0), "got receivers out of order"),
         (lambda: changed("graph_index", 1, 2), "got graph_index out of order"),
         (lambda: changed("senders", 0, 99), "got senders from 0 to 99; expected 0 to 17"),
@@ -127,6 +128,14 @@ def test_an_edge_given_twice_is_refused() -> None:
     }
     with pytest.raises(ValueError, match="twice; expected it once"):
         check_graph(graph.replace(**twice))
+
+
+def test_halved_graphs_stay_so_in_a_batch_and_are_not_mixed() -> None:
+    one, both = half(graph_of(slab())), graph_of(molecule())
+    assert pad(batch([one, one]), GraphSize(64, 512, 3)).halved
+    assert not batch([both]).halved
+    with pytest.raises(ValueError, match="got graphs with one and graphs with both edges"):
+        batch([one, both])
 
 
 def test_batch_of_nothing() -> None:

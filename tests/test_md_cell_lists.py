@@ -63,9 +63,9 @@ def test_cells_with_too_little_room_get_more_and_change_nothing(monkeypatch):
     full = run_md(potential, atoms, settings)
     planned = []
 
-    def tight(*arguments):
+    def tight(*arguments, half):
         cells = dn.cell_lists(*arguments[:2], (True,) * 3, CUTOFF + 0.4)
-        planned.append(dataclasses.replace(plan_neighbors(*arguments), cells=cells))
+        planned.append(dataclasses.replace(plan_neighbors(*arguments, half=half), cells=cells))
         return dataclasses.replace(planned[0], cells=cells.with_capacity(4))
 
     monkeypatch.setattr(engine, "plan_neighbors", tight)

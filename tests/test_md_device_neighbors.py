@@ -87,23 +87,34 @@ def _found(plan: dn.NeighborPlan, atoms: ase.Atoms, dtype=np.float64) -> set[tup
     assert not bool(neighbors.overflow(plan))
     mask = np.asarray(graph.edge_mask)
     assert (np.diff(np.asarray(graph.receivers)) >= 0).all()
-    return _as_set(*(np.asarray(a)[mask] for a in (graph.senders, graph.receivers, graph.shifts)))
+    senders, receivers, shifts = (
+        np.asarray(a)[mask] for a in (graph.senders, graph.receivers, graph.shifts)
+    )
+    found = _as_set(senders, receivers, shifts)
+    assert graph.halved == plan.half
+    if not plan.half:
+        return found
+    mirrored = _as_set(receivers, senders, -shifts)
+    assert not found & mirrored
+    return found | mirrored
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("skin", [0.0, 1.0])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_all_pairs_equal_the_host_lists(name, skin):
+def test_all_pairs_equal_the_host_lists(name, skin, half):
     atoms = STRUCTURES[name]
-    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, skin)
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, skin, half=half)
     assert plan.cells is None
     assert _found(plan, atoms) == _expected(atoms)
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("name", ["molecule", "triclinic, atoms outside", "slab", "wire"])
-def test_cell_lists_equal_the_host_lists(name):
+def test_cell_lists_equal_the_host_lists(name, half):
     cutoff, skin = 2.6, 0.2
     atoms = STRUCTURES[name].repeat([3 if p else 1 for p in STRUCTURES[name].pbc])
-    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, cutoff, skin)
+    plan = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, cutoff, skin, half=half)
     box = complete_cell(atoms.cell[:], atoms.pbc)
     cells = cell_lists(atoms.positions, box, plan.pbc, cutoff + skin)
     assert _found(dataclasses.replace(plan, cells=cells), atoms) == _expected(atoms, cutoff)
@@ -172,15 +183,19 @@ def test_an_atom_that_moves_half_the_skin_remakes_the_list():
     np.testing.assert_array_equal(neighbors.reference, moved)
 
 
-def test_too_little_room_is_reported_and_mended():
+@pytest.mark.parametrize("half", [False, True])
+def test_too_little_room_is_reported_and_mended(half):
     atoms = bulk("Ar", "fcc", a=3.6, cubic=True)
     positions, box = jnp.asarray(atoms.positions), jnp.asarray(atoms.cell[:])
-    full = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, 0.5)
+    full = dn.plan_neighbors(atoms.positions, atoms.cell[:], atoms.pbc, CUTOFF, 0.5, half=half)
     tight = dataclasses.replace(full, candidates=64, edges=32)
     neighbors = dn.allocate(tight, positions, box)
     assert bool(neighbors.overflow(tight))
+    expected = len(_expected(atoms, CUTOFF + 0.5)) // (2 if half else 1)
+    assert int(neighbors.candidates_needed) == expected
     larger = dn.enlarge(tight, neighbors, atoms.positions)
-    assert larger.candidates >= int(neighbors.candidates_needed)
+    larger = dataclasses.replace(larger, edges=larger.candidates)
+    assert _found(larger, atoms) == _expected(atoms)
 
 
 def test_a_cell_that_shrinks_below_minimum_image_is_reported():

@@ -15,6 +15,7 @@ from mlffjax import units
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
 from mlffjax.md import chunk, engine
+from mlffjax.md.device_neighbors import plan_neighbors
 from mlffjax.md.engine import run_md
 from mlffjax.md.observables import energy_drift
 from mlffjax.models import SO3krates
@@ -130,9 +131,9 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
     plan_neighbors = engine.plan_neighbors
 
     def run(room):
-        def plan(positions, cell, pbc, cutoff, skin):
+        def plan(positions, cell, pbc, cutoff, skin, half):
             exact = len(neighbor_list(positions, cell, pbc, cutoff).senders)
-            made = plan_neighbors(positions, cell, pbc, cutoff, skin)
+            made = plan_neighbors(positions, cell, pbc, cutoff, skin, half=half)
             return dataclasses.replace(made, candidates=2 * made.candidates, edges=room(exact))
 
         monkeypatch.setattr(engine, "plan_neighbors", plan)
@@ -144,6 +145,32 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
     assert_allclose(redone.thermo.potential, full.thermo.potential, rtol=0, atol=1e-10)
     assert_allclose(redone.final.positions, full.final.positions, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(redone.thermo.step, np.arange(121))
+
+
+@pytest.mark.parametrize("skin", [0.0, 1.0])
+def test_a_list_of_pairs_gives_the_run_of_a_list_of_edges(monkeypatch, skin):
+    module = SO3krates(cutoff=3.0, num_features=12, num_layers=1, num_heads=2, num_radial=8)
+    potential = _potential(module, [6, 8, 1], scale=0.1)
+    settings = _settings(steps=40, timestep_fs=0.5, skin=skin)
+    plans = []
+
+    def plan_of(half):
+        def plan(*sizes, **_):
+            plans.append(plan_neighbors(*sizes, half=half))
+            return plans[-1]
+
+        return plan
+
+    runs = []
+    for half in (True, False):
+        monkeypatch.setattr(engine, "plan_neighbors", plan_of(half))
+        runs.append(run_md(potential, molecule("CH3CH2OH"), settings))
+    assert plans[0].candidates < plans[1].candidates
+    monkeypatch.undo()
+    runs.append(run_md(potential, molecule("CH3CH2OH"), settings))
+    for run in runs[1:]:
+        assert_allclose(run.thermo.potential, runs[0].thermo.potential, rtol=0, atol=1e-12)
+        assert_allclose(run.final.positions, runs[0].final.positions, rtol=0, atol=1e-12)
 
 
 def test_the_skin_changes_nothing():

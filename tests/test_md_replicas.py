@@ -265,8 +265,8 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
     plan_replicas = replica_batch.plan_replicas
 
     def run(edges):
-        def plan(*sizes):
-            made = plan_replicas(*sizes)[0]
+        def plan(*sizes, half):
+            made = plan_replicas(*sizes, half=half)[0]
             return dataclasses.replace(made, candidates=2 * made.candidates), edges
 
         monkeypatch.setattr(replica_batch, "plan_replicas", plan)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from systems import molecule, silicon
 
-from mlffjax.graph import AtomGraph, EdgeGraph
+from mlffjax.graph import AtomGraph, EdgeGraph, half
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.models.schnet import SchNet
 from mlffjax.neighbors import atom_graph
@@ -174,6 +174,12 @@ def test_potential_is_a_pytree_of_its_parameters() -> None:
 def test_errors_of_construction(elements, settings, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Potential.init(PairSprings(), elements, KEY, **settings)
+
+
+def test_one_edge_of_each_pair_is_refused_where_both_are_wanted() -> None:
+    graph = half(graph_of(molecule()))
+    with pytest.raises(ValueError, match="got one edge of each pair for PairSprings; expected"):
+        potential().energy(graph)
 
 
 def test_unknown_element() -> None:

@@ -10,7 +10,9 @@ is more than ``2 r``: a vector shorter than ``r`` has fractional components belo
 smaller or strongly skewed cell is therefore replicated, the fewest times that make this hold;
 receivers are the atoms of the first copy and senders are mapped back with their translation.
 
-Candidates come from all pairs where those are few, and from cell lists in large systems.
+Candidates come from all pairs where those are few, and from cell lists in large systems. For an
+architecture that is ``pairwise`` each pair is kept once, so that there is half as much to look
+through in every step.
 """
 
 import math
@@ -23,7 +25,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.compaction import WORD, first_true, pack, set_bits
-from mlffjax.graph import AtomGraph, bucket
+from mlffjax.graph import AtomGraph, bucket, is_forward
 from mlffjax.md.cell_lists import CellLists, cell_lists, roomier
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
@@ -45,9 +47,10 @@ class NeighborPlan:
       skin: in Angstrom.
       pbc: periodic directions.
       replicas: copies of the cell along each lattice vector.
-      candidates: room for pairs within cutoff plus skin.
-      edges: room for pairs within the cutoff.
+      candidates: room for pairs within cutoff plus skin; each counts twice, unless ``half``.
+      edges: room for pairs within the cutoff, counted alike.
       cells: the cell lists of a large system; ``None`` for all pairs.
+      half: each pair is kept once, see :func:`mlffjax.graph.half`.
     """
 
     cutoff: float
@@ -57,6 +60,12 @@ class NeighborPlan:
     candidates: int
     edges: int
     cells: CellLists | None = None
+    half: bool = False
+
+    @property
+    def found(self) -> int:
+        """Room for what a search finds: every pair twice."""
+        return 2 * self.candidates if self.half else self.candidates
 
 
 @struct.dataclass
@@ -116,7 +125,13 @@ def replicas_needed(box: HostCell, pbc: HostPbc, radius: float) -> tuple[int, in
 
 
 def plan_neighbors(
-    positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: float, skin: float
+    positions: HostVectors,
+    cell: HostCell,
+    pbc: HostPbc,
+    cutoff: float,
+    skin: float,
+    *,
+    half: bool = False,
 ) -> NeighborPlan:
     """Sizes for the neighbour lists of a system, from its present positions.
 
@@ -126,6 +141,7 @@ def plan_neighbors(
       pbc: periodic directions ``[3]``.
       cutoff: in Angstrom.
       skin: in Angstrom.
+      half: keep each pair once, for an architecture that is ``pairwise``.
 
     Raises:
       ValueError: as :func:`mlffjax.neighbors.neighbor_list`.
@@ -133,8 +149,9 @@ def plan_neighbors(
     box = complete_cell(np.asarray(cell, np.float64), np.asarray(pbc, bool))
     replicas = replicas_needed(box, pbc, cutoff + skin)
     counts = [len(neighbor_list(positions, cell, pbc, r).senders) for r in (cutoff + skin, cutoff)]
-    periodic = tuple(bool(p) for p in pbc)
-    plan = NeighborPlan(cutoff, skin, (periodic[0], periodic[1], periodic[2]), replicas, 0, 0)
+    counts = [-(-count // 2) if half else count for count in counts]
+    a, b, c = (bool(p) for p in pbc)
+    plan = NeighborPlan(cutoff, skin, (a, b, c), replicas, 0, 0, half=half)
     plan = _with_room(plan, len(positions), counts[0], counts[1])
     cells = cell_lists(positions, box, plan.pbc, cutoff + skin)
     return with_cheaper(plan, cells, len(positions))
@@ -277,8 +294,14 @@ def rebuild(
         overflow = jnp.zeros((), bool)
     else:
         senders, receivers, shifts, mask, needed, overflow = plan.cells.pairs(
-            positions, old.box, plan.candidates, node_mask
+            positions, old.box, plan.found, node_mask
         )
+    if plan.half:
+        forward = mask & is_forward(senders, receivers, shifts)
+        index, mask, _ = first_true(forward, plan.candidates)
+        senders, receivers, shifts = senders[index], receivers[index], shifts[index]
+        # Of what was found: a search without room for all does not know which pairs are missing.
+        needed = -(-needed // 2)
     last = positions.shape[0] - 1
     return replace(
         old,
@@ -340,6 +363,7 @@ def current_graph(
         node_mask=jnp.ones(count, bool),
         edge_mask=mask,
         graph_mask=jnp.ones(1, bool),
+        halved=plan.half,
     )
     return graph, neighbors
 
@@ -357,9 +381,10 @@ def default_skin(num_atoms: int) -> float:
 def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> NeighborPlan:
     """The plan with buckets for these counts and a margin, and never less than before."""
     most = atoms * atoms * math.prod(plan.replicas)
+    most = -(-most // 2) if plan.half else most
 
     def room(count: int) -> int:
-        return bucket(min(math.ceil(MARGIN * count) + 8, most), 32)
+        return bucket(min(math.ceil(MARGIN * count) + 8, most), 16 if plan.half else 32)
 
     outer = max(plan.candidates, room(candidates))
     inner = min(max(plan.edges, room(edges)), outer)
@@ -400,7 +425,7 @@ def _all_pairs(
         placed_mask = jnp.pad(jnp.tile(node_mask, len(copies)), (0, -columns % bits))
         other &= placed_mask.reshape(column.shape) & node_mask[:, None, None]
     words = pack((sum(squares) < (plan.cutoff + plan.skin) ** 2) & other)
-    index, mask, needed = set_bits(words.reshape(-1), bits, plan.candidates)
+    index, mask, needed = set_bits(words.reshape(-1), bits, plan.found)
     i, j = index // column.size, index % column.size
     wraps = -jnp.round(fractional[j] - fractional[i])
     wraps = jnp.where(jnp.asarray(plan.pbc), wraps, 0).astype(jnp.int32)

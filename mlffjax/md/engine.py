@@ -184,7 +184,8 @@ class Run:
         """Set up step zero."""
         settings, frame = self.settings, self.frame
         skin = default_skin(len(frame.numbers)) if settings.skin is None else settings.skin
-        plan = plan_neighbors(frame.positions, frame.cell, frame.pbc, self.potential.cutoff, skin)
+        place, pairwise = (frame.positions, frame.cell, frame.pbc), self.potential.module.pairwise
+        plan = plan_neighbors(*place, self.potential.cutoff, skin, half=pairwise)
         self.program = self.make_program(plan, steps_per_call(settings, len(frame.numbers)))
         positions, momenta, key = self.start_arguments(initial_velocities)
         state, row, sound = self._start(positions, momenta, key)

@@ -95,7 +95,9 @@ def as_jax_md(
 
     def allocate(positions: Positions) -> NeighborList:
         host = np.asarray(positions, np.float64)
-        plan = device_neighbors.plan_neighbors(host, cell, pbc, potential.cutoff, skin)
+        plan = device_neighbors.plan_neighbors(
+            host, cell, pbc, potential.cutoff, skin, half=potential.module.pairwise
+        )
         # An energy cannot report that there were too many edges: room for all candidates.
         plan = replace(plan, edges=plan.candidates)
         placed = jnp.asarray(positions)

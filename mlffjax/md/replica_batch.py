@@ -50,7 +50,8 @@ class Batch:
         settings = max((run.settings for run in self.runs), key=lambda s: s.steps)
         skin = default_skin(self.atoms) if settings.skin is None else settings.skin
         frames = [run.frame for run in self.runs]
-        plan, edges = plan_replicas(frames, self.potential.cutoff, skin)
+        half = self.potential.module.pairwise
+        plan, edges = plan_replicas(frames, self.potential.cutoff, skin, half=half)
         steps = engine.steps_per_call(settings, self.atoms * len(self.runs))
         self.program = self._program(plan, edges, steps)
         start = self._start_arguments(velocities)

@@ -344,6 +344,7 @@ def _together(
         node_mask=replicas.node_mask.reshape(-1),
         edge_mask=mask,
         graph_mask=jnp.ones(count, bool),
+        halved=program.plan.half,
     )
     lists = replace(lists, edges_needed=jnp.maximum(lists.edges_needed, needed))
     neighbors: Any = ReplicaNeighbors(lists, active)

@@ -20,13 +20,16 @@ from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import HostVectors
 
 
-def plan_replicas(frames: Sequence[Frame], cutoff: float, skin: float) -> tuple[NeighborPlan, int]:
+def plan_replicas(
+    frames: Sequence[Frame], cutoff: float, skin: float, *, half: bool = False
+) -> tuple[NeighborPlan, int]:
     """The plan of the list of one replica, and room for the edges of all together.
 
     Args:
       frames: where each replica starts, all with the same periodic directions.
       cutoff: in Angstrom.
       skin: in Angstrom.
+      half: keep each pair once, for an architecture that is ``pairwise``.
 
     Raises:
       ValueError: as :func:`mlffjax.neighbors.neighbor_list`.
@@ -36,8 +39,9 @@ def plan_replicas(frames: Sequence[Frame], cutoff: float, skin: float) -> tuple[
     distinct = {id(frame): frame for frame in frames}.values()
     for frame in distinct:
         place = frame.positions, frame.cell, frame.pbc
-        plans[id(frame)] = plan_neighbors(*place, cutoff, skin)
-        edges[id(frame)] = len(neighbor_list(*place, cutoff).senders)
+        plans[id(frame)] = plan_neighbors(*place, cutoff, skin, half=half)
+        count = len(neighbor_list(*place, cutoff).senders)
+        edges[id(frame)] = -(-count // 2) if half else count
     plan = next(iter(plans.values()))
     candidates = max(plan.candidates for plan in plans.values())
     copies = np.array([plan.replicas for plan in plans.values()])
