@@ -31,13 +31,14 @@ from mlffjax.potential import Potential
 
 #: Femtoseconds of a step where a rate is given as simulated time.
 TIMESTEP = 0.5
-#: Steps of a stretch, and stretches, of which the first holds what is left of the start.
-STEPS, STRETCHES = 20, 4
+#: Stretches, of which the first holds what is left of the start.
+STRETCHES = 4
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time replicas in one program.")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20, help="of a stretch; 500 on a GPU")
     parser.add_argument("--system", default="ethanol", help="ethanol, molecule<n>, water<n>, cu<n>")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--published", action="store_true", help="132 features, not 72")
@@ -53,9 +54,9 @@ def main() -> None:
         ensemble="langevin",
         temperature=10.0,
         timestep_fs=1e-3,
-        steps=STEPS * STRETCHES,
-        chunk_steps=STEPS,
-        frame_interval=STEPS * STRETCHES,
+        steps=args.steps * STRETCHES,
+        chunk_steps=args.steps,
+        frame_interval=args.steps * STRETCHES,
     )
     times: dict[int, list[float]] = {count: [] for count in (0, *args.counts)}
     for _ in range(args.rounds):
@@ -67,7 +68,7 @@ def main() -> None:
             else:
                 run_md(potential, frame, settings, progress=note)
             # A single run also reports its start.
-            values += (1e3 * np.diff(marks[-STRETCHES:]) / STEPS).tolist()
+            values += (1e3 * np.diff(marks[-STRETCHES:]) / args.steps).tolist()
     single = float(np.median(times.pop(0)))
     rows: list[dict[str, Any]] = []
     print(f"single run: {single:.3f} ms a step")

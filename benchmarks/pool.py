@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "workers"
-#: glibc's settings under which freed memory stays in the process (mlffjax/allocator.py).
+#: glibc's settings under which freed memory stays in the process (mlffjax/allocator.py), and the
+#: flag of XLA for plain loops (mlffjax/xla_flags.py), which every code that uses JAX gets.
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
+    "XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_disable_tiled_emitter",
 }
 #: ``one-arena``: all threads share one heap, which helps codes whose large buffers are requested by
 #: other threads than the main one, and costs the threads their turn.

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mlffjax.prediction import predict_frames as predict_frames
     from mlffjax.training.evaluate import evaluate as evaluate
     from mlffjax.training.loop import train as train
+    from mlffjax.xla_flags import use_plain_loops as use_plain_loops
 
 _HOMES = {
     "ARCHITECTURES": "mlffjax.models",
@@ -82,6 +83,7 @@ _HOMES = {
     "run_replicas": "mlffjax.md.replicas",
     "save": "mlffjax.checkpoint",
     "train": "mlffjax.training.loop",
+    "use_plain_loops": "mlffjax.xla_flags",
     "vibrations": "mlffjax.explore.vibrations",
     "write_extxyz": "mlffjax.data.extxyz",
 }

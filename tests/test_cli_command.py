@@ -105,6 +105,36 @@ def test_freed_memory_is_kept_unless_the_user_has_settings(tmp_path, own):
     assert faults > 8000 if own else faults < 100
 
 
+KERNELS = """
+import os, sys
+from mlffjax.cli import process
+process.prepare(compilation_cache=False)
+import jax
+x = jax.ShapeDtypeStruct((223, 132), "float32")
+jax.jit(lambda a, b: a * b).lower(x, x).compile()
+"""
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{}, {"MLFFJAX_XLA": "default"}, {"XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_none"}],
+    ids=str,
+)
+def test_kernels_are_plain_loops_unless_the_user_has_flags(tmp_path, own):
+    path = tmp_path / "command.py"
+    path.write_text(KERNELS)
+    flags = f"{own.get('XLA_FLAGS', '')} --xla_dump_to={tmp_path}"
+    run(str(path), **{**own, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
+    (kernel,) = tmp_path.glob("*lambda*.ir-with-opt.ll")
+    # Tiles go through the stack.
+    assert ("alloca" in kernel.read_text()) == bool(own)
+
+
+def test_flags_that_come_too_late_are_refused():
+    with pytest.raises(RuntimeError, match="got a process that has loaded JAX; expected one"):
+        mlffjax.use_plain_loops()
+
+
 def test_the_cache_has_a_place_that_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFFJAX_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

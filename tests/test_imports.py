@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "mlffjax"
 
 #: Layers from the bottom up; a part imports itself and the layers below, never its neighbours.
 LAYERS = (
-    ("allocator", "types", "units", "interruption", "compaction"),
+    ("allocator", "xla_flags", "types", "units", "interruption", "compaction"),
     ("config",),
     ("graph",),
     ("neighbors",),

@@ -154,6 +154,8 @@ def md(case: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
             timestep_fs=0.5,
             temperature=300.0,
             thermo_interval=10,
+            # One program for the trial and the run.
+            chunk_steps=10 * case["steps"],
         )
         result = run_md(potential, frame, settings)
         if result.steps != steps:

@@ -48,10 +48,12 @@ _EPILOG = """\
 environment:
   MLFFJAX_ALLOCATOR=system   keep the C library's own memory settings (see below)
   MLFFJAX_CACHE              folder of compiled programs (default ~/.cache/mlffjax/jax)
+  MLFFJAX_XLA=default        let XLA write element-wise kernels for CPUs by tiles (see below)
 
 Compiled programs are kept between calls; --no-compilation-cache turns this off. On Linux glibc
 is told to keep memory instead of returning it to the system: up to twice as fast on a CPU, for
-more memory.
+more memory. XLA is told to write element-wise kernels for CPUs as plain loops, which are several
+times faster than its tiles; XLA_FLAGS with extra options of your own stay as they are.
 """
 
 

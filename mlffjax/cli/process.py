@@ -1,4 +1,4 @@
-"""Settings of the process that must stand before JAX is loaded: allocator and cache."""
+"""Settings of the process that must stand before JAX is loaded: allocator, kernels, cache."""
 
 import hashlib
 import os
@@ -6,12 +6,14 @@ import platform
 from pathlib import Path
 
 from mlffjax.allocator import keep_freed_memory
+from mlffjax.xla_flags import use_plain_loops
 
 
 def prepare(*, compilation_cache: bool) -> None:
-    """Set the cache of compiled programs and the allocator.
+    """Set the cache of compiled programs, the allocator, and how XLA writes kernels for CPUs.
 
-    The allocator stays as it is with ``MLFFJAX_ALLOCATOR=system`` or settings of the user's own.
+    The allocator stays as it is with ``MLFFJAX_ALLOCATOR=system`` or settings of the user's own,
+    XLA with ``MLFFJAX_XLA=default`` or extra options in ``XLA_FLAGS``.
 
     Args:
       compilation_cache: whether to keep compiled programs between calls.
@@ -30,6 +32,8 @@ def prepare(*, compilation_cache: bool) -> None:
     own = any(name.startswith("MALLOC_") for name in environment)
     if environment.get("MLFFJAX_ALLOCATOR") != "system" and not own:
         keep_freed_memory()
+    if environment.get("MLFFJAX_XLA") != "default":
+        use_plain_loops()
 
 
 def use_x64(dtype: str) -> None:
