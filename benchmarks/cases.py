@@ -42,6 +42,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
     "leignn": {"architecture": "leignn", "cutoff": 5.0, "num_features": 128},
     "alphanet": {"architecture": "alphanet", "cutoff": 5.0},
     "equiformer_v2": {"architecture": "equiformer_v2", "cutoff": 5.0},
+    "equiformer_v2-remat": {"architecture": "equiformer_v2", "cutoff": 5.0, "remat": True},
     # SO3krates in the size of SO3LR, whose energies of long range ours has not (its published
     # hyperparameters; Kabylda et al., J. Am. Chem. Soc. 147, 33723, 2025).
     "so3lr": {
@@ -157,7 +158,12 @@ SUITES: Mapping[str, tuple[Row, ...]] = {
             ("mace256-L0", "mace256-L1", "mace256-L2"),
             note="MACE: 10.5 / 17.5 / 24.3 ms, A100",
         ),
-        Row("forces", "cu108", ("equiformer_v2",), note="EquiformerV2, structures/s"),
+        Row(
+            "forces",
+            "cu108",
+            ("equiformer_v2", "equiformer_v2-remat"),
+            note="EquiformerV2, structures/s",
+        ),
         *(
             Row("forces", f"cu{n}", ("alphanet",), batch=10, note="AlphaNet, fig. 4")
             for n in (4, 32, 108)

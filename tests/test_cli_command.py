@@ -105,6 +105,31 @@ def test_freed_memory_is_kept_unless_the_user_has_settings(tmp_path, own):
     assert faults > 8000 if own else faults < 100
 
 
+TUNABLES = """
+import os, sys
+from mlffjax.cli import process
+process.prepare(compilation_cache=False)
+print(os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="settings of glibc")
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, process.HUGE_PAGES),
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, "glibc.malloc.check=0"),
+        ({"MLFFJAX_ALLOCATOR": "system"}, "None"),
+    ],
+    ids=str,
+)
+def test_the_process_starts_once_more_to_ask_for_huge_pages(tmp_path, monkeypatch, own, expected):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    path = tmp_path / "command.py"
+    path.write_text(TUNABLES)
+    assert run(str(path), "one", "two words", **own).stdout == f"{expected} one two words\n"
+
+
 KERNELS = """
 import os, sys
 from mlffjax.cli import process

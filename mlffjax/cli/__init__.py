@@ -51,9 +51,10 @@ environment:
   MLFFJAX_XLA=default        let XLA write element-wise kernels for CPUs by tiles (see below)
 
 Compiled programs are kept between calls; --no-compilation-cache turns this off. On Linux glibc
-is told to keep memory instead of returning it to the system: up to twice as fast on a CPU, for
-more memory. XLA is told to write element-wise kernels for CPUs as plain loops, which are several
-times faster than its tiles; XLA_FLAGS with extra options of your own stay as they are.
+is told to keep memory instead of returning it to the system, and to ask for huge pages (not where
+GLIBC_TUNABLES is set): up to twice as fast on a CPU, for more memory. XLA is told to write
+element-wise kernels for CPUs as plain loops, which are several times faster than its tiles; extra
+options of your own in XLA_FLAGS stay as they are.
 """
 
 

@@ -3,17 +3,24 @@
 import hashlib
 import os
 import platform
+import sys
 from pathlib import Path
 
 from mlffjax.allocator import keep_freed_memory
 from mlffjax.xla_flags import use_plain_loops
+
+#: Memory in huge pages where the system gives them to those who ask (Linux' ``madvise``). In large
+#: requests of its threads glibc maps memory anew in spite of :func:`keep_freed_memory`: a training
+#: step of SO3krates met 6,800 page faults and now meets 30 (``benchmarks/README.md``).
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def prepare(*, compilation_cache: bool) -> None:
     """Set the cache of compiled programs, the allocator, and how XLA writes kernels for CPUs.
 
     The allocator stays as it is with ``MLFFJAX_ALLOCATOR=system`` or settings of the user's own,
-    XLA with ``MLFFJAX_XLA=default`` or extra options in ``XLA_FLAGS``.
+    XLA with ``MLFFJAX_XLA=default`` or extra options in ``XLA_FLAGS``. glibc reads its tunables
+    once, at the start of a process, so the process replaces itself, once.
 
     Args:
       compilation_cache: whether to keep compiled programs between calls.
@@ -30,8 +37,11 @@ def prepare(*, compilation_cache: bool) -> None:
         environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     os.environ.update(environment)
     own = any(name.startswith("MALLOC_") for name in environment)
-    if environment.get("MLFFJAX_ALLOCATOR") != "system" and not own:
-        keep_freed_memory()
+    kept = environment.get("MLFFJAX_ALLOCATOR") != "system" and not own and keep_freed_memory()
+    if kept and "GLIBC_TUNABLES" not in environment:
+        os.environ["GLIBC_TUNABLES"] = HUGE_PAGES
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     if environment.get("MLFFJAX_XLA") != "default":
         use_plain_loops()
 
