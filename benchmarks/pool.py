@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "workers"
-#: glibc's settings under which freed memory stays in the process (mlffjax/allocator.py), and the
-#: flag of XLA for plain loops (mlffjax/xla_flags.py), which every code that uses JAX gets.
+#: glibc's settings under which freed memory stays in the process (mlffjax/allocator.py) and comes
+#: in huge pages (mlffjax/cli/process.py), and the flag of XLA for plain loops
+#: (mlffjax/xla_flags.py), which every code that uses JAX gets.
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "XLA_FLAGS": "--xla_backend_extra_options=xla_cpu_disable_tiled_emitter",
 }
 #: ``one-arena``: all threads share one heap, which helps codes whose large buffers are requested by

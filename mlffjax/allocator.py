@@ -7,7 +7,9 @@ import sys
 #: What glibc's ``mallopt`` is told (malloc.h): nothing is mapped by itself (M_MMAP_MAX), nothing is
 #: returned to the system (M_TRIM_THRESHOLD), a heap grows by 256 MB (M_TOP_PAD). Threads keep heaps
 #: of their own: in a single one they meet what the compiler left behind, and a training that had
-#: compiled its programs took a third longer.
+#: compiled its programs took a third longer. Such a heap ends at 64 MB, and beyond that threads
+#: still map anew; huge pages make that cheap, but have to be asked for before the process starts
+#: (``mlffjax/cli/process.py``).
 _SETTINGS = ((-4, 0), (-1, -1), (-2, 2**28))
 
 
@@ -17,7 +19,8 @@ def keep_freed_memory() -> bool:
     XLA asks for the buffers of a program in every call on a CPU, and glibc maps what is larger than
     32 MB anew each time: every page is then a page fault, and a call can take twice as long
     (``benchmarks/README.md``). The ``mlffjax`` command does this for itself; call it at the start
-    of a program of your own. The process then never shrinks.
+    of a program of your own, and give it ``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` in its
+    environment. The process then never shrinks.
 
     Returns:
       Whether the settings were made: on Linux with glibc.
