@@ -94,8 +94,11 @@ def figure(results: Sequence[Result], path: Path) -> None:
                 _curve(axis, points, label, models.index(model), codes.index(code))
         axis.set(xscale="log", yscale="log", xlabel="atoms", ylabel="ms")
         axis.xaxis.set_minor_formatter("")
+        # A single point is not to fill the panel with its quartiles.
+        medians = [r["ms"][1] for r in chosen]
+        axis.set_ylim(min(medians) / 2, 2 * max(medians))
         axis.set_title(f"{task}, {allocator} allocator", fontsize=10)
-    axes.flat[0].legend(fontsize=6)
+        axis.legend(fontsize=6)
     fig.savefig(path, dpi=150)
     plt.close(fig)
 
