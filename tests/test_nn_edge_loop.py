@@ -136,3 +136,24 @@ def test_padding_at_the_end_is_left_out(last):
     broken = INPUTS[2].at[(last // 4 + 1) * 4 :].set(jnp.nan)
     got = function(graph, 4, INPUTS[0], INPUTS[1], broken, INPUTS[3])
     assert_equal(got, want)
+
+
+def test_what_was_traced_for_the_devices_of_a_mesh_is_not_used_elsewhere():
+    """As a training and the dynamics that check it do, where their sizes are the same."""
+
+    def doubled(terms):
+        return EdgeTerms(receivers=2 * (terms.senders @ jnp.eye(FEATURES)))
+
+    def total(senders, kernel):
+        looped = edge_loop(doubled, GRAPH, EdgeTerms(senders=senders), EDGES)
+        return jnp.sum((looped.receivers @ kernel) ** 2)
+
+    mesh = jax.make_mesh((1,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere = jax.sharding.PartitionSpec()
+    within = jax.shard_map(
+        jax.grad(total), mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+    )
+    kernel = INPUTS[3].T
+    inputs = jax.device_put((INPUTS[0], kernel), jax.sharding.NamedSharding(mesh, everywhere))
+    inside = jax.jit(within)(*inputs)
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(*inputs), inside, rtol=1e-6)

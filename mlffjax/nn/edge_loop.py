@@ -115,17 +115,21 @@ def _loop(
     leaves = [of_rows(x) for x in jax.tree.leaves(inputs[:3])]
     leaves += [whole(x) for x in jax.tree.leaves(inputs.shared)]
     tree = jax.tree.structure(inputs)
-    block, outputs = _staged(function, tree, tuple(leaves))
+    # What is traced within the devices of a mesh names them, and is of no use elsewhere.
+    block, outputs = _staged(function, tree, tuple(leaves), jax.sharding.get_abstract_mesh())
     return _Loop(block, tree, outputs, num_atoms, size)
 
 
 @lru_cache(maxsize=KEPT)
-def _staged(function: EdgeFunction, tree: Any, leaves: tuple[Any, ...]) -> tuple[ClosedJaxpr, Any]:
-    """A function as a program, and the structure of what it returns.
+def _staged(
+    function: EdgeFunction, tree: Any, leaves: tuple[Any, ...], mesh: Any
+) -> tuple[ClosedJaxpr, Any]:
+    """A function as a program for a mesh of devices, and the structure of what it returns.
 
     Tracing is half of the time to a first step of training: layers share what is traced, and
     derivatives are taken of the program and not of the function.
     """
+    del mesh  # of the context, which tracing sees by itself
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
     made: Any = jax.make_jaxpr(function, return_shape=True)(jax.tree.unflatten(tree, shapes))
     return made[0], jax.tree.structure(made[1])
