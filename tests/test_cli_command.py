@@ -148,7 +148,8 @@ jax.jit(lambda a, b: a * b).lower(x, x).compile()
 def test_kernels_are_plain_loops_unless_the_user_has_flags(tmp_path, own):
     path = tmp_path / "command.py"
     path.write_text(KERNELS)
-    flags = f"{own.get('XLA_FLAGS', '')} --xla_dump_to={tmp_path}"
+    dump = f"--xla_dump_to={tmp_path} --xla_dump_emitter_re=.*"
+    flags = f"{own.get('XLA_FLAGS', '')} {dump}"
     run(str(path), **{**own, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"})
     (kernel,) = tmp_path.glob("*lambda*.ir-with-opt.ll")
     # Tiles go through the stack.
