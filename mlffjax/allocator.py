@@ -7,9 +7,9 @@ import sys
 #: What glibc's ``mallopt`` is told (malloc.h): nothing is mapped by itself (M_MMAP_MAX), nothing is
 #: returned to the system (M_TRIM_THRESHOLD), a heap grows by 256 MB (M_TOP_PAD). Threads keep heaps
 #: of their own: in a single one they meet what the compiler left behind, and a training that had
-#: compiled its programs took a third longer. Such a heap ends at 64 MB, and beyond that threads
-#: still map anew; huge pages make that cheap, but have to be asked for before the process starts
-#: (``mlffjax/cli/process.py``).
+#: compiled its programs took a third longer. Such a heap ends at 64 MB, and beyond that, it
+#: seems, threads still map anew; huge pages make that cheap, but are asked for before a process
+#: starts (``mlffjax/cli/process.py``).
 _SETTINGS = ((-4, 0), (-1, -1), (-2, 2**28))
 
 

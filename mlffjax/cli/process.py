@@ -9,9 +9,9 @@ from pathlib import Path
 from mlffjax.allocator import keep_freed_memory
 from mlffjax.xla_flags import use_plain_loops
 
-#: Memory in huge pages where the system gives them to those who ask (Linux' ``madvise``). In large
-#: requests of its threads glibc maps memory anew in spite of :func:`keep_freed_memory`: a training
-#: step of SO3krates met 6,800 page faults and now meets 30 (``benchmarks/README.md``).
+#: Memory in huge pages where the system gives them to those who ask (Linux' ``madvise``). A
+#: training step of SO3krates met 6,800 page faults in spite of :func:`keep_freed_memory`, most
+#: likely because glibc maps large requests of threads anew, and now 30 (``benchmarks/README.md``).
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
