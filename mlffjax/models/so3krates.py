@@ -273,24 +273,28 @@ class CompressedFilters(NamedTuple):
     """Both filters of an edge where the networks of the radial basis are mixtures of splines.
 
     Attributes:
-      kernel, bias: first layers of the networks of the invariants ``[degrees, H]``, ``[H]``.
-      kernel_out: mixtures of the splines, and the second layers ``[splines + H, 2 F]``.
-      bias_out: of all second layers ``[2 F]``.
+      kernel, bias: first layers of the networks of the invariants ``[degrees, 2 H]``, ``[2 H]``.
+      kernel_features, kernel_ev: of each filter the mixture of the splines and the second layer
+        ``[splines + H, F]``.
+      bias_out: of both second layers ``[2, F]``.
     """
 
-    kernel: Float[Array, "degrees hidden"]
-    bias: Float[Array, "hidden"]
-    kernel_out: Float[Array, "inputs both"]
-    bias_out: Float[Array, "both"]
+    kernel: Float[Array, "degrees both_hidden"]
+    bias: Float[Array, "both_hidden"]
+    kernel_features: Float[Array, "inputs features"]
+    kernel_ev: Float[Array, "inputs features"]
+    bias_out: Float[Array, "2 features"]
 
     def __call__(
         self, radial: Float[Array, "rows splines"], invariants: Float[Array, "rows degrees"]
     ) -> tuple[EdgeFeatures, EdgeFeatures]:
-        """Both ``[rows, F]``. One product with zeros in it is faster than three without."""
+        """Both ``[rows, F]``, each by one product of splines and hidden layer together."""
         hidden = nn.silu(invariants @ self.kernel + self.bias)
-        both = jnp.concatenate([radial, hidden], axis=1) @ self.kernel_out + self.bias_out
-        first, second = jnp.split(both, 2, axis=1)
-        return first, second
+        first, second = jnp.split(hidden, 2, axis=1)
+        return (
+            jnp.concatenate([radial, first], axis=1) @ self.kernel_features + self.bias_out[0],
+            jnp.concatenate([radial, second], axis=1) @ self.kernel_ev + self.bias_out[1],
+        )
 
 
 def compressed_filters(
@@ -302,14 +306,13 @@ def compressed_filters(
     def pick(layer: str, name: str) -> list[np.ndarray]:
         return [np.asarray(network[layer][name], np.float64) for network in networks]
 
-    one, two = pick("invariant", "kernel")
-    seconds = np.block([[one, np.zeros_like(one)], [np.zeros_like(two), two]])
-    biases = np.add(pick("radial", "bias"), pick("invariant", "bias"))
+    mixtures, seconds = np.split(mixture, 2, axis=1), pick("invariant", "kernel")
     return {
         "kernel": np.concatenate(pick("invariant_hidden", "kernel"), axis=1),
         "bias": np.concatenate(pick("invariant_hidden", "bias")),
-        "kernel_out": np.concatenate([mixture, seconds]),
-        "bias_out": np.concatenate(list(biases)),
+        "kernel_features": np.concatenate([mixtures[0], seconds[0]]),
+        "kernel_ev": np.concatenate([mixtures[1], seconds[1]]),
+        "bias_out": np.add(pick("radial", "bias"), pick("invariant", "bias")),
     }
 
 
