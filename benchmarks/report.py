@@ -16,7 +16,7 @@ def line(result: Result) -> str:
     """One line of a result, for the terminal."""
     first, median, third = result["ms"]
     text = (
-        f"{result['allocator']:<8}{result['row']:<22}{result['code']:<12}{result['model']:<14}"
+        f"{result['allocator']:<10}{result['row']:<22}{result['code']:<12}{result['model']:<22}"
         f"{median:>10.2f} ms [{first:.2f}, {third:.2f}]  cpu {result['cpu_ms']:.1f} ms"
         f"  first call {result['first_call_s']:.1f} s"
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlffjax.explore.neb import nudged_elastic_band as nudged_elastic_band
     from mlffjax.explore.relax import relax as relax
     from mlffjax.explore.vibrations import vibrations as vibrations
+    from mlffjax.fine_tuning import starting_potential as starting_potential
     from mlffjax.graph import AtomGraph as AtomGraph
     from mlffjax.graph import GraphSize as GraphSize
     from mlffjax.graph import batch as batch
@@ -82,6 +83,7 @@ _HOMES = {
     "run_md": "mlffjax.md.engine",
     "run_replicas": "mlffjax.md.replicas",
     "save": "mlffjax.checkpoint",
+    "starting_potential": "mlffjax.fine_tuning",
     "train": "mlffjax.training.loop",
     "use_plain_loops": "mlffjax.xla_flags",
     "vibrations": "mlffjax.explore.vibrations",

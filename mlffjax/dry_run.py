@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from mlffjax.config.run import RunSettings
 from mlffjax.data.loader import pack
+from mlffjax.models import describe
 from mlffjax.training.chunks import BatchStream
 from mlffjax.training.optimizer import make_optimizer
 from mlffjax.training.state import TrainingState
@@ -30,12 +31,14 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
     mesh = make_mesh(jax.local_devices()[: training.batch_size])
     stream = BatchStream(packed, training.batch_size, training.seed, mesh, training.data_on_device)
     epoch = stream.order.steps_per_epoch
+    start = settings.model.start
+    origin = "RMS force component" if start is None else f"of {start}"
     parts = (len(ready.sets.train), len(ready.sets.valid), len(ready.sets.test))
     return [
         ("frames", "{} train, {} validation, {} test".format(*parts)),
         ("elements", ", ".join(chemical_symbols[z] for z in statistics.elements)),
         ("baseline", ready.baseline.describe()),
-        ("scale", f"{ready.potential.scale:.4f} eV (RMS force component)"),
+        ("scale", f"{ready.potential.scale:.4f} eV ({origin})"),
         ("shift", f"{ready.potential.shift[0]:.4f} eV/atom" if ready.potential.shift else "none"),
         ("neighbours of an atom", f"{statistics.mean_neighbors:.2f} within {statistics.cutoff} Å"),
         ("largest frame", f"{statistics.max_atoms} atoms, {statistics.max_edges} edges"),
@@ -44,7 +47,7 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
             for k, r in enumerate(stream.rooms)
         ),
         ("steps", f"{training.total_steps(epoch)} ({epoch} an epoch)"),
-        ("architecture", settings.model.architecture),
+        ("architecture", describe(ready.potential.module)[0]),
         ("parameters", f"{ready.potential.num_parameters:,}"),
         ("memory of a step", _memory(settings, ready, stream, mesh)),
         ("devices", ", ".join(str(d) for d in mesh.devices.flat)),

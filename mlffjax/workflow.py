@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from pydantic import create_model
 
-from mlffjax import plots
+from mlffjax import checkpoint, plots
 from mlffjax.config.base import ConfigError, Settings
 from mlffjax.config.files import write_yaml
 from mlffjax.config.md import MDSettings
@@ -20,12 +20,14 @@ from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.config.training import MDValidationSettings
 from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
 from mlffjax.data.statistics import Statistics, compute_statistics
+from mlffjax.fine_tuning import starting_potential
 from mlffjax.md.validation import ReplicaCheck, starting_frames
 from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
 from mlffjax.potential import Potential
 from mlffjax.prediction import compare
 from mlffjax.training.callbacks import Record
 from mlffjax.training.evaluate import Evaluation, evaluate
+from mlffjax.training.folder import newest
 from mlffjax.training.loop import train as run_training
 from mlffjax.training.metrics import Metrics
 
@@ -42,7 +44,7 @@ class Preparation:
       sets: training, validation and test frames, and the split.
       baseline: element energies.
       statistics: of the training frames.
-      potential: with random parameters.
+      potential: with random parameters, or those of ``model.start``.
     """
 
     sets: DataSets
@@ -59,7 +61,7 @@ def architecture(settings: ModelSettings) -> Architecture:
         the wrong type.
     """
     name = settings.architecture
-    if name not in ARCHITECTURES:
+    if name is None or name not in ARCHITECTURES:
         raise ConfigError(
             f"model: got the architecture {name!r}; expected one of "
             f"{', '.join(sorted(ARCHITECTURES))}"
@@ -75,31 +77,48 @@ def architecture(settings: ModelSettings) -> Architecture:
     return build(name, dict(checked))
 
 
-def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
-    """Read the frames, divide them, fit the baseline, and initialise the potential.
-
-    The network's output is multiplied by the RMS force and shifted by the mean energy per
-    atom, both of the training frames, as in MACE's ScaleShift models.
+def prepare(
+    settings: RunSettings, split: Split | None = None, last: Path | None = None
+) -> Preparation:
+    """Read the frames, divide them, fit the baseline, and make the potential to start with.
 
     Args:
       settings: of the run.
       split: one that an earlier part of the run saved.
+      last: the newest checkpoint of the earlier part of the run.
 
     Raises:
       ConfigError: an unknown architecture or field.
-      ValueError: wrong data; the message names the frame.
+      ValueError: wrong data, or a potential to start from that does not fit them; the message
+        names the frame.
       OSError: a file cannot be read.
     """
-    module = architecture(settings.model)
+    # What is wrong in the model section is found before the data are read.
+    module = None if settings.model.start else architecture(settings.model)
     sets = load_sets(settings.data, split)
-    baseline = fit_baseline(sets.train, settings.data.baseline, sets.isolated)
-    statistics = compute_statistics(sets.train, baseline, module.cutoff)
-    for frames in (sets.valid, sets.test):
-        _check_frames(frames, baseline, statistics)
+    if module is None:
+        potential, baseline = _saved_start(settings, sets, last)
+        statistics = _checked_statistics(sets, baseline, potential.cutoff)
+    else:
+        baseline = fit_baseline(sets.train, settings.data.baseline, sets.isolated)
+        statistics = _checked_statistics(sets, baseline, module.cutoff)
+        potential = _random_start(module, settings, baseline, statistics)
+    potential = replace(potential, edges_per_block=settings.training.edges_per_block)
+    return Preparation(sets, baseline, statistics, potential)
+
+
+def _random_start(
+    module: Architecture, settings: RunSettings, baseline: Baseline, statistics: Statistics
+) -> Potential:
+    """Random parameters.
+
+    The network's output is multiplied by the RMS force and shifted by the mean energy per
+    atom, both of the training frames, as in MACE's ScaleShift models.
+    """
     if "avg_num_neighbors" not in settings.model.fields:
         module = module.clone(avg_num_neighbors=max(statistics.mean_neighbors, 1.0))
     energies = dict(zip(baseline.elements, baseline.energies, strict=True))
-    potential = Potential.init(
+    return Potential.init(
         module,
         statistics.elements,
         jax.random.key(settings.training.seed),
@@ -108,8 +127,32 @@ def prepare(settings: RunSettings, split: Split | None = None) -> Preparation:
         shift=[statistics.energy_mean or 0.0] * len(statistics.elements),
         dtype=settings.training.dtype,
     )
-    potential = replace(potential, edges_per_block=settings.training.edges_per_block)
-    return Preparation(sets, baseline, statistics, potential)
+
+
+def _saved_start(
+    settings: RunSettings, sets: DataSets, last: Path | None
+) -> tuple[Potential, Baseline]:
+    """The potential of ``model.start``; on resuming what the run made of it."""
+    if last is not None:
+        potential = checkpoint.load(last, settings.training.dtype)
+        count = len(potential.elements)
+        return potential, Baseline(potential.elements, potential.baseline, "start", count)
+    assert settings.model.start is not None
+    return starting_potential(
+        settings.model.start,
+        sets.train,
+        settings.data.baseline,
+        sets.isolated,
+        settings.training.dtype,
+    )
+
+
+def _checked_statistics(sets: DataSets, baseline: Baseline, cutoff: float) -> Statistics:
+    """Statistics of the training frames, after a look at the others."""
+    statistics = compute_statistics(sets.train, baseline, cutoff)
+    for frames in (sets.valid, sets.test):
+        _check_frames(frames, baseline, statistics)
+    return statistics
 
 
 def _check_frames(frames: Sequence[Frame], baseline: Baseline, trained: Statistics) -> None:
@@ -207,7 +250,8 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
     """
     folder = check_folder(settings, resume=resume, overwrite=overwrite)
     split_file = folder / SPLIT_FILE
-    ready = prepare(settings, Split.load(split_file) if resume and split_file.is_file() else None)
+    split = Split.load(split_file) if resume and split_file.is_file() else None
+    ready = prepare(settings, split, newest(folder) if resume else None)
     # The earlier run goes only now, when the new one is known to start.
     if overwrite and folder.is_dir():
         shutil.rmtree(folder)

@@ -9,12 +9,12 @@ import pytest
 from mlffjax.cli import main
 from mlffjax.config.base import ConfigError
 from mlffjax.config.run import RunSettings
-from mlffjax.quickstart import quickstart, settings_for
+from mlffjax.quickstart import MINUTES, quickstart, settings_for
 
 
 def test_time_sets_the_number_of_steps(tmp_path):
-    short, default = settings_for(tmp_path, 2.0), settings_for(tmp_path, 6.0)
-    assert default.training.steps == 5 * short.training.steps
+    short, default = settings_for(tmp_path, 1.28), settings_for(tmp_path, MINUTES)
+    assert default.training.steps == 30_000 == 5 * short.training.steps
     assert isinstance(default, RunSettings)
     assert default.data.split.test == "rest"
 
@@ -36,7 +36,7 @@ def test_an_earlier_quickstart_is_not_overwritten(tmp_path, capsys):
 @pytest.mark.slow
 def test_quickstart_trains_simulates_and_reports(tmp_path, capsys):
     out = tmp_path / "quickstart"
-    assert main(["quickstart", "--out", str(out), "--minutes", "1.7"]) == 0
+    assert main(["quickstart", "--out", str(out), "--minutes", "1.14"]) == 0
     assert "Force MAE" in capsys.readouterr().out
     metrics = json.loads((out / "training" / "test" / "metrics.json").read_text())
     assert metrics["forces_mae"] < 0.08

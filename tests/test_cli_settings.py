@@ -60,4 +60,4 @@ def test_what_can_be_asked_for(capsys) -> None:
         assert what in printed
         assert main(["settings", what]) == 0
     assert main(["settings", "mdd"]) == 2
-    assert "got 'mdd'; expected one of data, training" in capsys.readouterr().err
+    assert "got 'mdd'; expected one of data, model, training" in capsys.readouterr().err

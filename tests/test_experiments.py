@@ -31,6 +31,7 @@ def pair() -> EdgeGraph:
 def size(name: str, num_elements: int, **settings: object) -> int:
     """Parameters of the model of ``experiments/name/config.yaml``, without making them."""
     run = RunSettings.load(EXPERIMENTS / name / "config.yaml")
+    assert run.model.architecture is not None
     fields = {**run.model.fields, **settings, "num_elements": num_elements}
     tree = jax.eval_shape(build(run.model.architecture, fields).init, jax.random.key(0), pair())
     return sum(x.size for x in jax.tree.leaves(tree))

@@ -20,7 +20,7 @@ LAYERS = (
     ("checkpoint", "calculator", "pair_potentials", "stillinger_weber_model"),
     ("training", "md", "interop"),
     ("explore", "analysis"),
-    ("plots", "prediction"),
+    ("plots", "prediction", "fine_tuning"),
     ("workflow", "simulation", "exploration", "analyze"),
     ("dry_run", "quickstart", "replica_simulation"),
     ("cli",),

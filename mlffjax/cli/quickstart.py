@@ -7,7 +7,7 @@ from mlffjax.cli import arguments
 
 EXAMPLES = """
 mlffjax quickstart
-mlffjax quickstart --out ethanol --minutes 3
+mlffjax quickstart --out ethanol --minutes 6
 """
 
 
@@ -26,9 +26,9 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=6.0,
+        default=3.2,
         metavar="M",
-        help="about how long to train and simulate on two CPU cores (6)",
+        help="about how long to train and simulate on two CPU cores (3.2)",
     )
     arguments.add_overwrite(parser)
     parser.set_defaults(run=run, computes=True)

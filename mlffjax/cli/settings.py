@@ -19,8 +19,8 @@ mlffjax settings training
 mlffjax settings so3krates
 """
 
-#: Sections of the file of ``mlffjax train`` besides ``model``, and what other commands take.
-SECTIONS = ("data", "training", "output")
+#: Sections of the file of ``mlffjax train``, and what other commands take.
+SECTIONS = ("data", "model", "training", "output")
 COMMANDS = ("md", "relax", "hop", "neb", "analyze")
 
 
@@ -71,11 +71,12 @@ def _classes() -> "Mapping[str, type[Settings]]":
     from mlffjax.config.explore import HoppingSettings, RelaxSettings
     from mlffjax.config.md import MDSettings
     from mlffjax.config.paths import NEBSettings
-    from mlffjax.config.run import OutputSettings
+    from mlffjax.config.run import ModelSettings, OutputSettings
     from mlffjax.config.training import TrainingSettings
 
     return {
         "data": DataSettings,
+        "model": ModelSettings,
         "training": TrainingSettings,
         "output": OutputSettings,
         "md": MDSettings,

@@ -23,6 +23,10 @@ a small ethanol.yaml:
     optimizer: {learning_rate: 1e-3}
   output:
     folder: runs/ethanol
+
+to go on from a saved or imported potential with other data (fine-tuning):
+  model:
+    start: runs/ethanol
 """
 
 

@@ -142,8 +142,8 @@ class BaselineSettings(Settings):
     Attributes:
       source: ``given`` (in ``energies``), ``isolated`` (isolated-atom frames),
         ``least_squares`` (a fit of the training energies), ``none`` (zero), or ``auto``: given
-        where energies are given, else isolated where those frames cover all elements, else
-        least squares.
+        where energies are given, else those of ``model.start`` shifted to fit the training
+        energies best, else isolated where those frames cover all elements, else least squares.
       energies: eV by chemical symbol.
     """
 

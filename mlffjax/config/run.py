@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from mlffjax.config.base import Settings
 from mlffjax.config.data import DataSettings
@@ -13,18 +13,31 @@ from mlffjax.config.training import TrainingSettings
 
 
 class ModelSettings(Settings):
-    """The ``model`` section: an architecture and its fields.
+    """The ``model`` section: an architecture and its fields, or a potential to start from.
 
     All other keys are fields of the architecture's class, such as ``num_features``; they are
     checked by :func:`mlffjax.workflow.architecture`, which knows the classes.
 
     Attributes:
       architecture: name in :data:`mlffjax.models.ARCHITECTURES`.
+      start: a saved potential or a training run, whose architecture and parameters training
+        goes on from (fine-tuning), in place of an architecture. With ``data.baseline.source:
+        auto`` its element energies are shifted to fit the data best.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    architecture: str
+    architecture: str | None = None
+    start: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if self.architecture is None and self.start is None:
+            raise ValueError("architecture, or start with a saved potential; add one")
+        if self.start is not None and (self.architecture is not None or self.model_extra):
+            given = ", ".join(["architecture"] * bool(self.architecture) + sorted(self.fields))
+            raise ValueError(f"start alone, which brings its architecture; remove {given}")
+        return self
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class Baseline:
     Attributes:
       elements: atomic numbers, ascending.
       energies: E0 of each in eV.
-      source: ``given``, ``isolated``, ``least_squares`` or ``none``.
+      source: ``given``, ``isolated``, ``least_squares``, ``none``, or ``start``: those of a
+        potential that training starts from, shifted to fit the data.
       rank: number of independent compositions the energies rest on; less than the number of
         elements means that only some combinations of E0 are determined by the data, and the
         least-norm solution was taken.

@@ -77,8 +77,7 @@ class RunFolder:
     @property
     def last(self) -> Path | None:
         """The newest checkpoint with a training state."""
-        found = sorted((self.path / "checkpoints").glob("last-*"))
-        return found[-1] if found else None
+        return newest(self.path)
 
     def has_best(self, step: int) -> bool:
         """Whether the best potential of ``step`` has been saved."""
@@ -106,6 +105,12 @@ class RunFolder:
         for old in (self.path / "checkpoints").glob(f"*{kind}-*"):
             if old.name != target.name:
                 _remove(old)
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint with a training state in the folder of a run; ``None`` before one."""
+    found = sorted((folder / "checkpoints").glob("last-*"))
+    return found[-1] if found else None
 
 
 def _remove(path: Path) -> None:
