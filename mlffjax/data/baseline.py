@@ -67,7 +67,12 @@ class Baseline:
             for z, e in zip(self.elements, self.energies, strict=True)
         )
         text = f"E0 ({self.source.replace('_', ' ')}) in eV: {values}"
-        if not self.determined:
+        if not self.determined and self.source == "start":
+            text += (
+                f"; the compositions have rank {self.rank} for {len(self.elements)} elements, so "
+                "single E0 are not determined and were changed as little as possible"
+            )
+        elif not self.determined:
             text += (
                 f"; the compositions have rank {self.rank} for {len(self.elements)} elements, so "
                 "single E0 are not determined (least-norm solution): other compositions than "
