@@ -11,6 +11,10 @@ mlffjax train ethanol.yaml training.epochs=200 model.num_features=64
 mlffjax train ethanol.yaml --dry-run
 mlffjax train ethanol.yaml --resume
 
+to go on from a saved or imported potential with other data (fine-tuning), in place of
+architecture and cutoff below:
+  model: {start: runs/ethanol}
+
 a small ethanol.yaml:
   data:
     train: builtin:ethanol
@@ -23,10 +27,6 @@ a small ethanol.yaml:
     optimizer: {learning_rate: 1e-3}
   output:
     folder: runs/ethanol
-
-to go on from a saved or imported potential with other data (fine-tuning):
-  model:
-    start: runs/ethanol
 """
 
 
