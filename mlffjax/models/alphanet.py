@@ -16,11 +16,12 @@ from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
 from mlffjax.nn.edge_loop import EdgeFunction, EdgeTerms, edge_loop
+from mlffjax.nn.edge_module import edge_module_loop
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
 from mlffjax.nn.norms import smooth_norm
 from mlffjax.nn.radial import bessel_basis
-from mlffjax.nn.scatter import sum_to_receivers
+from mlffjax.nn.scatter import masked, sum_to_receivers
 from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, EdgeVectors
 
 #: ``[n, 3, features]``: one vector a channel.
@@ -129,15 +130,15 @@ class AlphaNet(Architecture):
         state = jnp.split(dense(own, 2 * self.state_size, "state", use_bias=False), 2, axis=1)
         state = (state[0], state[1])
         phase: Array | None = None
+        settings = MessageSettings(
+            self.num_heads,
+            self.phase_size,
+            self.contraction_size,
+            self.kernel_size,
+            self.published,
+        )
         for t in range(self.num_layers):
-            message = RotaryMessage(
-                self.num_heads,
-                self.phase_size,
-                self.contraction_size,
-                self.kernel_size,
-                self.published,
-                name=f"message_{t}",
-            )
+            message = RotaryMessage(settings, name=f"message_{t}")
             features, vectors, phase = message(features, vectors, phase, weights, edges, graph)
             state = TemporalConnection(self.published, name=f"temporal_{t}")(features, state)
             features, vectors = FrameTransition(self.published, name=f"transition_{t}")(
@@ -173,6 +174,8 @@ class AlphaNet(Architecture):
 #: Edges of one block of the frame scalars, which have F^2 / 4 intermediate numbers an edge.
 EDGES_PER_BLOCK = 64
 EDGES_PER_BLOCK_ON_ACCELERATOR = 4096
+MESSAGES_PER_BLOCK = 2048
+MESSAGES_PER_BLOCK_ON_ACCELERATOR = 16384
 
 #: Radius within which norms and absolute values are rounded by default, in units of features.
 ROUNDING = 0.1
@@ -316,13 +319,13 @@ class _BothEnds:
 
 
 class RotaryMessage(nn.Module):
-    """Messages of scalars, vectors and a phase that rotates the next layer's features."""
+    """Messages of scalars, vectors and a phase that rotates the next layer's features.
 
-    num_heads: int
-    phase_size: int
-    contraction_size: int
-    kernel_size: int
-    published: bool
+    Attributes:
+      message: sizes of what an edge says, :class:`EdgeMessage`.
+    """
+
+    message: "MessageSettings"
 
     @nn.compact
     def __call__(
@@ -334,28 +337,56 @@ class RotaryMessage(nn.Module):
         edges: EdgeInputs,
         graph: EdgeGraph,
     ) -> tuple[AtomFeatures, VectorFeatures, Float[Array, "atoms half"]]:
-        width = features.shape[1]
+        width, settings = features.shape[1], self.message
         sources = features if phase is None else _rotated(features, phase)
         sources = MLP((width, 3 * width), name="sources")(_layer_norm(self, "norm", sources))
-        filters = dense(edges.radial, 3 * width, "radial")
-        filters = filters * MLP((3 * width, 3 * width), name="frame")(weights)
-        if not self.published:
-            filters = filters * edges.envelope[:, None]
-        product = sources[graph.senders] * filters
-        scalar, gate, force = jnp.split(product, 3, axis=1)
-        phases = self._phases(scalar, filters)
-        if not self.published:
-            phases = phases * edges.envelope[:, None]
-        summed = sum_to_receivers(jnp.concatenate([phases, scalar], axis=1), graph)
-        floor = 1e-5 if self.published else ROUNDING**2
+        envelope = jnp.ones_like(edges.envelope) if settings.published else edges.envelope
+        summed, vector = edge_module_loop(
+            EdgeMessage(settings, name="edge"),
+            graph,
+            EdgeTerms(
+                senders=(sources, vectors),
+                edges=(weights, edges.radial, edges.directions, masked(envelope, graph.edge_mask)),
+            ),
+            block_size(cpu=MESSAGES_PER_BLOCK, accelerator=MESSAGES_PER_BLOCK_ON_ACCELERATOR),
+        ).receivers
+        floor = 1e-5 if settings.published else ROUNDING**2
         summed = _layer_norm(self, "message_norm", summed, floor)
-        next_phase = dense(summed[:, : self.phase_size], width // 2, "phase")
+        next_phase = dense(summed[:, : settings.phase_size], width // 2, "phase")
+        vectors = vectors + vector * (1 / math.sqrt(width))
+        return features + summed[:, settings.phase_size :], vectors, next_phase
+
+
+@dataclass(frozen=True)
+class MessageSettings:
+    """Sizes of the messages; see :class:`AlphaNet`."""
+
+    num_heads: int
+    phase_size: int
+    contraction_size: int
+    kernel_size: int
+    published: bool
+
+
+class EdgeMessage(nn.Module):
+    """Phases, scalars and vectors of the messages of a block of edges, for an edge loop."""
+
+    settings: MessageSettings
+
+    @nn.compact
+    def __call__(self, rows: EdgeTerms) -> EdgeTerms:
+        """Messages ``[rows, phases + F]`` and ``[rows, 3, F]`` for the receivers."""
+        (sources, vectors), (weights, radial, directions, envelope) = rows.senders, rows.edges
+        width = sources.shape[1]
+        filters = dense(radial, width, "radial") * envelope[:, None]
+        filters = filters * MLP((width, width), name="frame")(weights)
+        scalar, gate, force = jnp.split(sources * filters, 3, axis=1)
+        phases = self._phases(scalar, filters) * envelope[:, None]
         vector = (
-            vectors[graph.senders] * (gate * (1 / math.sqrt(3)))[:, None, :]
-            + edges.directions[:, :, None] * force[:, None, :]
+            vectors * (gate * (1 / math.sqrt(3)))[:, None, :]
+            + directions[:, :, None] * force[:, None, :]
         )
-        vectors = vectors + sum_to_receivers(vector, graph) * (1 / math.sqrt(width))
-        return features + summed[:, self.phase_size :], vectors, next_phase
+        return EdgeTerms(receivers=(jnp.concatenate([phases, scalar], axis=1), vector))
 
     def _phases(
         self, scalar: EdgeFeatures, filters: Float[Array, "edges filters"]
@@ -366,9 +397,9 @@ class RotaryMessage(nn.Module):
         layers ``Q``, ``P``. The matrix in it has rank two, so ``k`` is made of two complex
         numbers: the sum of ``c`` and its sum weighted by ``g``.
         """
-        dtype, size = scalar.dtype, self.phase_size
+        dtype, size = scalar.dtype, self.settings.phase_size
         real, imag = self._contracted(scalar)
-        gates = MLP((self.contraction_size // 2, self.kernel_size), name="gates")(filters)
+        gates = MLP((self.settings.contraction_size // 2, self.settings.kernel_size), name="gates")(filters)
         gates = nn.silu(gates)
         direction = self.param("direction", nn.initializers.normal(1.0), (size,), dtype)
         both = jnp.stack([jnp.ones_like(direction), direction])
@@ -383,18 +414,18 @@ class RotaryMessage(nn.Module):
             )
             for part in (real, imag)
         ]
-        if self.published:
+        if self.settings.published:
             return jnp.arctan2(parts[1], parts[0])
         return parts[1] / jnp.sqrt(parts[0] ** 2 + parts[1] ** 2 + ROUNDING**2)
 
     def _contracted(self, scalar: EdgeFeatures) -> Complex:
         """Complex message of the heads, contracted with a complex kernel: ``kernel_size``."""
-        width, size = scalar.shape[1], self.contraction_size
-        shape = (self.num_heads + 1, size // self.num_heads, self.kernel_size)
+        width, size = scalar.shape[1], self.settings.contraction_size
+        shape = (self.settings.num_heads + 1, size // self.settings.num_heads, self.settings.kernel_size)
         init = nn.initializers.normal(1.0)
         real = self.param("kernel_real", init, shape, scalar.dtype)
         imag = self.param("kernel_imag", init, shape, scalar.dtype)
-        factor = 1 / math.sqrt(width // self.num_heads)
+        factor = 1 / math.sqrt(width // self.settings.num_heads)
         # The first row of the kernel meets a one: a constant.
         ones_real, ones_imag = (kernel[0].sum(axis=0) for kernel in (real, imag))
         real, imag = (kernel[1:].reshape(size, -1) for kernel in (real, imag))

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from mlffjax.graph import EdgeGraph
@@ -132,7 +133,10 @@ def _staged(
     del mesh  # of the context, which tracing sees by itself
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
     made: Any = jax.make_jaxpr(function, return_shape=True)(jax.tree.unflatten(tree, shapes))
-    return made[0], jax.tree.structure(made[1])
+    program, results = made
+    # A derivative's trace also holds what it does not need, as the values themselves.
+    used, _ = dce_jaxpr(program.jaxpr, [True] * len(program.out_avals), instantiate=True)
+    return program.replace(jaxpr=used), jax.tree.structure(results)
 
 
 def _blocks(count: int, size: int) -> tuple[int, int]:
