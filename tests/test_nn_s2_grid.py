@@ -42,7 +42,7 @@ def test_coefficients_come_back(grid):
     forward, backward = grid_matrices(6, None, *grid)
     features = np.random.default_rng(0).normal(size=(3, 49, 2))
     values = to_grid(jnp.asarray(features), forward)
-    assert values.shape == (3, grid[1] * grid[2], 2)
+    assert values.shape == (grid[1] * grid[2], 3, 2)
     np.testing.assert_allclose(from_grid(values, backward), features, atol=1e-13)
 
 

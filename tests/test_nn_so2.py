@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlffjax.nn.s2_grid import split_orders
-from mlffjax.nn.so2 import SO2Linear
+from mlffjax.nn.so2 import SO2Parameters
 
 DEGREE, ORDER, EDGES = 3, 2, 5
 
@@ -35,9 +35,9 @@ def mirrored(orders):
 
 @pytest.fixture
 def layer():
-    module = SO2Linear(3, num_scalars=2)
-    params = module.init(jax.random.key(0), features())
-    return lambda orders: module.apply(params, orders)
+    module, shapes = SO2Parameters(3, num_scalars=2), (DEGREE + 1, 4, ORDER, jnp.float64)
+    linear = module.apply(module.init(jax.random.key(0), *shapes), *shapes)
+    return lambda orders: linear(orders, 2)
 
 
 def test_shapes(layer):

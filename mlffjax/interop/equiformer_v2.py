@@ -166,7 +166,7 @@ def _functionless(module: EquiformerV2) -> tuple[str, ...]:
 
 
 def _radial(source: ReferenceParameters, path: str, network: str = "") -> dict[str, Any]:
-    """Of :class:`mlffjax.models.equiformer_v2.RadialFunction`.
+    """Of :class:`mlffjax.nn.element_radial.RadialParameters`.
 
     In attention blocks the network belongs to the first convolution, the embeddings do not.
     """

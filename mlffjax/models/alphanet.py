@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +14,7 @@ from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
-from mlffjax.nn.edge_loop import EdgeFunction, EdgeTerms, edge_loop
+from mlffjax.nn.edge_loop import EdgeTerms
 from mlffjax.nn.edge_module import edge_module_loop
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.mlp import MLP, dense
@@ -174,6 +173,8 @@ class AlphaNet(Architecture):
 #: Edges of one block of the frame scalars, which have F^2 / 4 intermediate numbers an edge.
 EDGES_PER_BLOCK = 64
 EDGES_PER_BLOCK_ON_ACCELERATOR = 4096
+#: Edges of one block of the messages: as fast as 512 and 1024 on 192 atoms of water on x86-64
+#: cores, and small batches are computed only once.
 MESSAGES_PER_BLOCK = 2048
 MESSAGES_PER_BLOCK_ON_ACCELERATOR = 16384
 
@@ -260,52 +261,37 @@ class FrameWeights(nn.Module):
         values = nn.silu(_normalized(dense(features, width, "values")))
         messages = filters * values[graph.senders]
         structure = sum_to_receivers(messages[:, None, :] * edges.directions[:, :, None], graph)
-        scalarize, variables = FrameScalars(self.published, name="frame_scalars")(structure)
-        ends = edge_loop(
-            scalarize,
+        ends = edge_module_loop(
+            FrameScalars(self.published, name="frame_scalars"),
             graph,
-            EdgeTerms(structure, structure, (edges.envelope, *edges.frames), variables),
+            EdgeTerms(structure, structure, (edges.envelope, *edges.frames)),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         ).edges
         return jnp.concatenate([*ends, filters, edges.radial], axis=1)
 
 
 class FrameScalars(nn.Module):
-    """Scalarize (sec. 4.1): three numbers of each channel in the frame, mixed to one."""
+    """Scalarize (sec. 4.1): three numbers of each channel in the frame, mixed to one.
+
+    Of both ends of a block of edges, for an edge loop.
+    """
 
     published: bool
 
     @nn.compact
-    def __call__(self, structure: VectorFeatures) -> tuple[EdgeFunction, Any]:
-        """A function of both ends of a block of edges, for an edge loop, and its parameters.
-
-        Args:
-          structure: only its width and dtype matter.
-        """
-        mixing = MLP((structure.shape[2] // 4, 1), name="mix")
-        mixing(jnp.zeros((1, 3), structure.dtype))  # makes its parameters
-        mixing, variables = mixing.unbind()
-        return _BothEnds(mixing, self.published), variables
-
-
-@dataclass(frozen=True)
-class _BothEnds:
-    """Frame scalars of the centre and of the neighbour, times the envelope."""
-
-    mixing: MLP
-    published: bool
-
-    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
-        envelope, *frames = terms.edges
+    def __call__(self, rows: EdgeTerms) -> EdgeTerms:
+        """Scalars ``[rows, F]`` of the centre and of the neighbour, times the envelope."""
+        envelope, *frames = rows.edges
+        mixing = MLP((rows.senders.shape[2] // 4, 1), name="mix")
         return EdgeTerms(
             edges=tuple(
-                self._scalars(vectors, frames, terms.shared) * envelope[:, None]
-                for vectors in (terms.receivers, terms.senders)
+                self._scalars(mixing, vectors, frames) * envelope[:, None]
+                for vectors in (rows.receivers, rows.senders)
             )
         )
 
     def _scalars(
-        self, vectors: VectorFeatures, frames: Sequence[Array], variables: Any
+        self, mixing: MLP, vectors: VectorFeatures, frames: Sequence[Array]
     ) -> Float[Array, "rows features"]:
         width = vectors.shape[2]
         first, second, third = (jnp.sum(axis[:, :, None] * vectors, axis=1) for axis in frames)
@@ -313,8 +299,7 @@ class _BothEnds:
             second = jnp.abs(second)
         else:
             second = jnp.sqrt(second * second + ROUNDING**2) - ROUNDING
-        numbers = jnp.stack([first, second, third], axis=-1)
-        mixed = jnp.asarray(self.mixing.apply(variables, numbers))
+        mixed = mixing(jnp.stack([first, second, third], axis=-1))
         return (mixed[..., 0] + first) * (1 / math.sqrt(width))
 
 
@@ -399,7 +384,9 @@ class EdgeMessage(nn.Module):
         """
         dtype, size = scalar.dtype, self.settings.phase_size
         real, imag = self._contracted(scalar)
-        gates = MLP((self.settings.contraction_size // 2, self.settings.kernel_size), name="gates")(filters)
+        gates = MLP((self.settings.contraction_size // 2, self.settings.kernel_size), name="gates")(
+            filters
+        )
         gates = nn.silu(gates)
         direction = self.param("direction", nn.initializers.normal(1.0), (size,), dtype)
         both = jnp.stack([jnp.ones_like(direction), direction])
@@ -420,12 +407,12 @@ class EdgeMessage(nn.Module):
 
     def _contracted(self, scalar: EdgeFeatures) -> Complex:
         """Complex message of the heads, contracted with a complex kernel: ``kernel_size``."""
-        width, size = scalar.shape[1], self.settings.contraction_size
-        shape = (self.settings.num_heads + 1, size // self.settings.num_heads, self.settings.kernel_size)
+        heads, size = self.settings.num_heads, self.settings.contraction_size
+        shape = (heads + 1, size // heads, self.settings.kernel_size)
         init = nn.initializers.normal(1.0)
         real = self.param("kernel_real", init, shape, scalar.dtype)
         imag = self.param("kernel_imag", init, shape, scalar.dtype)
-        factor = 1 / math.sqrt(width // self.settings.num_heads)
+        factor = 1 / math.sqrt(scalar.shape[1] // heads)
         # The first row of the kernel meets a one: a constant.
         ones_real, ones_imag = (kernel[0].sum(axis=0) for kernel in (real, imag))
         real, imag = (kernel[1:].reshape(size, -1) for kernel in (real, imag))

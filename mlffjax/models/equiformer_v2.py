@@ -1,7 +1,9 @@
 """EquiformerV2: an equivariant transformer with SO(2) convolutions in the frame of an edge."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +13,41 @@ from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
+from mlffjax.nn.blocks import block_size, map_blocks
 from mlffjax.nn.cutoffs import polynomial_cutoff
+from mlffjax.nn.edge_loop import EdgeTerms
+from mlffjax.nn.element_radial import (
+    AffineParameters,
+    RadialParameters,
+)
 from mlffjax.nn.geometry import length_and_direction
 from mlffjax.nn.nearest import nearest_neighbors
 from mlffjax.nn.radial import gaussian_basis
-from mlffjax.nn.scatter import softmax_over_neighbors, sum_to_receivers
-from mlffjax.nn.so2 import SO2Linear
+from mlffjax.nn.scatter import masked, softmax_over_neighbors
+from mlffjax.nn.so2 import SO2Parameters
+from mlffjax.nn.so2_attention import (
+    AttentionSettings,
+    Logits,
+    Messages,
+    Surroundings,
+    loop_over_edges,
+    order_sizes,
+)
 from mlffjax.nn.so3_linear import SO3Linear, uniform_fan_in
 from mlffjax.nn.so3_norm import SphericalNorm
 from mlffjax.nn.spherical_activations import (
     gate,
-    gate_orders,
     on_sphere,
-    silu_on_sphere,
-    smooth_leaky_relu,
 )
-from mlffjax.nn.wigner import EdgeRotation, OrderFeatures, edge_rotation, rotate, rotate_back
+from mlffjax.nn.wigner import EdgeRotation, edge_rotation
 from mlffjax.types import EdgeFeatures, EdgeScalars
 
+#: Atoms of one block of the feed-forward network, each of which has some 10^6 numbers by default.
+ATOMS_PER_BLOCK = 16
+ATOMS_PER_BLOCK_ON_ACCELERATOR = 1024
+
+#: Values on a grid on the sphere.
+PointValues = Float[Array, "points n C"]
 #: Features of an atom or edge, ``[n, (L+1)^2, C]``; see :mod:`mlffjax.nn.wigner`.
 Spherical = Float[Array, "n _ _"]
 _ATTENTION_ACTIVATIONS = ("separable_s2", "s2", "gate")
@@ -52,7 +71,7 @@ class EquiformerV2(Architecture):
     ``f_ij^(0)``         ``logit_features`` (sec. 4.2)                     ``[edges, heads, A]``
     ``f_ij^(L)``         ``orders`` in :class:`GraphAttention`             by order
     ``a_ij``             ``weights`` in :class:`GraphAttention`            ``[edges, heads]``
-    ``G``, ``G^-1``      :mod:`mlffjax.nn.s2_grid`                         ``[n, points, C]``
+    ``G``, ``G^-1``      :mod:`mlffjax.nn.s2_grid`                         ``[points, n, C]``
     ``SLN``              :class:`mlffjax.nn.so3_norm.SphericalNorm`        as ``x_i``
     ==================== ================================================= ================
 
@@ -207,15 +226,20 @@ class EquiformerV2(Architecture):
             (self.num_elements, self.num_channels),
             graph.vectors.dtype,
         )
-        radial = RadialFunction(
+        radial, sender, receiver = RadialParameters(
             self.num_elements, self.edge_channels, degrees * self.num_channels, name="edge_degree"
-        )(edges)
-        radial = radial.reshape(-1, degrees, self.num_channels)
-        if edges.envelope is not None:
-            radial = radial * edges.envelope[:, None, None]
-        # Features with order 0 alone: only the first row of each block acts.
-        zonal = tuple(block[:, :1] for block in edges.rotation)
-        around = sum_to_receivers(rotate_back(zonal, (radial,), self.max_order), graph)
+        )(graph.species, edges.basis)
+        envelope = jnp.ones_like(edges.basis[:, 0]) if edges.envelope is None else edges.envelope
+        around = loop_over_edges(
+            Surroundings(self.max_order),
+            graph,
+            EdgeTerms(
+                sender,
+                receiver,
+                (edges.basis, edges.zonal, masked(envelope, graph.edge_mask)),
+                radial,
+            ),
+        ).receivers
         around = around / self.avg_num_neighbors
         scalars = around[:, :1] + table[graph.species][:, None]
         return jnp.concatenate([scalars, around[:, 1:]], axis=1)
@@ -237,6 +261,11 @@ class Edges:
     rotation: EdgeRotation
     envelope: EdgeScalars | None
 
+    @property
+    def zonal(self) -> EdgeRotation:
+        """The rows of order 0 of the rotation."""
+        return tuple(block[:, :1] for block in self.rotation)
+
     @classmethod
     def of(cls, graph: EdgeGraph, model: EquiformerV2) -> "Edges":
         """From the edge vectors."""
@@ -257,21 +286,6 @@ class Edges:
 
 
 @dataclass(frozen=True)
-class AttentionSettings:
-    """Widths and choices of the attention blocks; see :class:`EquiformerV2`."""
-
-    num_elements: int
-    edge_channels: int
-    hidden: int
-    heads: int
-    alpha: int
-    value: int
-    activation: str
-    renormalize: bool
-    grid: tuple[str, int, int]
-
-
-@dataclass(frozen=True)
 class FeedForwardSettings:
     """Width and choices of the feed-forward networks; see :class:`EquiformerV2`."""
 
@@ -280,45 +294,11 @@ class FeedForwardSettings:
     grid: tuple[str, int, int]
 
 
-class RadialFunction(nn.Module):
-    """Two layers of [dense, layer norm, SiLU] and a dense one (sec. 4.5), ``[edges, features]``.
-
-    Its input is the Gaussians of the distance beside an embedding of the element of the sender
-    and of the receiver. The first layer is linear, so the elements' share of it is a table.
-
-    Attributes:
-      num_elements: rows of the embeddings.
-      width: of the embeddings and hidden layers.
-      features: of the result.
-    """
-
-    num_elements: int
-    width: int
-    features: int
-
-    @nn.compact
-    def __call__(self, edges: Edges) -> EdgeFeatures:
-        graph, basis = edges.graph, edges.basis
-        dtype, size = basis.dtype, basis.shape[1]
-        shape = (self.num_elements, self.width)
-        # The published range of the embeddings: distances come first.
-        sender = self.param("sender", _symmetric_uniform, shape, dtype)
-        receiver = self.param("receiver", _symmetric_uniform, shape, dtype)
-        inputs = size + 2 * self.width
-        kernel = self.param("kernel", uniform_fan_in(), (inputs, self.width), dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.width,), dtype)
-        hidden = basis @ kernel[:size] + bias[None]
-        from_sender = sender @ kernel[size : size + self.width]
-        from_receiver = receiver @ kernel[size + self.width :]
-        hidden = hidden + from_sender[graph.species[graph.senders]]
-        hidden = hidden + from_receiver[graph.species[graph.receivers]]
-        hidden = jax.nn.silu(_layer_norm(hidden, "norm_0"))
-        hidden = jax.nn.silu(_layer_norm(_dense(hidden, self.width, "layer_1"), "norm_1"))
-        return _dense(hidden, self.features, "layer_2")
-
-
 class GraphAttention(nn.Module):
     """Equivariant graph attention in the frame of the edge (fig. 1b), before the projection.
+
+    Two loops over the edges: the softmax needs the logits of all neighbours before a message
+    can be summed. They depend on order 0 alone, so the first loop is the shorter one.
 
     ``top_degree`` is the highest degree of the result (all by default), ``drop`` the dropout
     rate of the attention weights.
@@ -332,44 +312,46 @@ class GraphAttention(nn.Module):
     def __call__(self, features: Spherical, edges: Edges) -> Spherical:
         """Messages ``[atoms, (top_degree+1)^2, heads * value]``, summed over the neighbours."""
         s, graph = self.settings, edges.graph
-        max_degree = len(edges.rotation) - 1
-        pair = jnp.concatenate([features[graph.senders], features[graph.receivers]], axis=2)
-        orders = self._modulated(rotate(edges.rotation, pair), edges)
-        max_order, num_alpha = len(orders) - 1, s.heads * s.alpha
+        max_degree, dtype = len(edges.rotation) - 1, features.dtype
+        max_order, channels = (edges.rotation[-1].shape[1] - 1) // 2, 2 * features.shape[2]
+        num_alpha = s.heads * s.alpha
         extra = {"separable_s2": 1, "s2": 0, "gate": max_degree}[s.activation] * s.hidden
-        orders, scalars = SO2Linear(s.hidden, num_alpha + extra, name="mix_0")(orders)
-        logit_features = scalars[:, :num_alpha].reshape(-1, s.heads, s.alpha)
-        orders = _edge_activation(orders, scalars[:, num_alpha:], s)
-        orders, _ = SO2Linear(s.heads * s.value, name="mix_1")(orders)
-        weights = self._weights(logit_features, edges)
-        orders = tuple(_scale_heads(x, weights) for x in orders)
+        sizes = order_sizes(max_degree, max_order, channels)
+        radial, sender, receiver = RadialParameters(
+            s.num_elements, s.edge_channels, sum(sizes), name="radial"
+        )(graph.species, edges.basis)
+        shape = (max_degree + 1, channels, max_order, dtype)
+        mix_0 = SO2Parameters(s.hidden, num_alpha + extra, name="mix_0")(*shape)
+        shape = (max_degree + 1, s.hidden, max_order, dtype)
+        mix_1 = SO2Parameters(s.heads * s.value, name="mix_1")(*shape)
+        to_logits, to_values = mix_0.parts(num_alpha)
+        norm = None
+        if s.renormalize:
+            norm = AffineParameters("scale", name="alpha_norm")((s.alpha,), dtype)
+        vectors = self.param("alpha", uniform_fan_in(), (s.alpha, s.heads), dtype)
+        ends = EdgeTerms(senders=(features, sender), receivers=(features, receiver))
+        logits = loop_over_edges(
+            Logits(s),
+            graph,
+            ends._replace(
+                edges=(edges.basis, edges.zonal),
+                shared=(radial.first(sizes[0]), to_logits, norm, vectors),
+            ),
+        ).edges
         top = max_degree if self.top_degree is None else self.top_degree
-        return sum_to_receivers(rotate_back(edges.rotation[: top + 1], orders, max_order), graph)
-
-    def _modulated(self, orders: OrderFeatures, edges: Edges) -> OrderFeatures:
-        """Inputs of the first SO(2) layer times a function of the distance."""
-        s = self.settings
-        shapes = [(orders[0].shape[1], orders[0].shape[2])]
-        shapes += [(x.shape[2], x.shape[3]) for x in orders[1:]]
-        total = sum(a * b for a, b in shapes)
-        radial = RadialFunction(s.num_elements, s.edge_channels, total, name="radial")(edges)
-        result, start = [], 0
-        for x, (degrees, channels) in zip(orders, shapes, strict=True):
-            part = radial[:, start : start + degrees * channels]
-            start += degrees * channels
-            result.append(x * part.reshape(-1, *(1,) * (x.ndim - 3), degrees, channels))
-        return tuple(result)
+        return loop_over_edges(
+            Messages(s, extra, top),
+            graph,
+            ends._replace(
+                edges=(edges.basis, edges.rotation, self._weights(logits, edges)),
+                shared=(radial, to_values, mix_1),
+            ),
+        ).receivers
 
     def _weights(
-        self, logit_features: Float[Array, "edges heads A"], edges: Edges
+        self, logits: Float[Array, "edges heads"], edges: Edges
     ) -> Float[Array, "edges heads"]:
-        """``softmax_j(a . LeakyReLU(LN(f_ij)))`` (sec. 4.2), enveloped by default."""
-        s = self.settings
-        hidden = logit_features
-        if s.renormalize:
-            hidden = _layer_norm(hidden, "alpha_norm")
-        vectors = self.param("alpha", uniform_fan_in(), (s.alpha, s.heads), hidden.dtype)
-        logits = jnp.einsum("eha,ah->eh", smooth_leaky_relu(hidden), vectors)
+        """``softmax_j`` of the logits, enveloped by default."""
         weights = softmax_over_neighbors(logits, edges.graph, edges.envelope)
         if self.drop > 0 and self.has_rng("dropout"):
             weights = nn.Dropout(self.drop, deterministic=False)(weights)
@@ -405,19 +387,36 @@ class FeedForward(nn.Module):
                 if self.scalars_only:
                     return _dense(scalars, self.features, "output")
             on_grid = s.activation in ("separable_grid", "grid")
-            function = self._point_network if on_grid else jax.nn.silu
+            function = self._point_network(features.dtype) if on_grid else jax.nn.silu
             hidden = SO3Linear(s.hidden, name="input")(features)
-            hidden = on_sphere(function, hidden, s.grid, scalars)
+            hidden = map_blocks(
+                lambda block: on_sphere(function, block[0], s.grid, block[1]),
+                (hidden, scalars),
+                block_size(cpu=ATOMS_PER_BLOCK, accelerator=ATOMS_PER_BLOCK_ON_ACCELERATOR),
+            )
         if self.scalars_only:
             return _dense(hidden[:, :1], self.features, "output")
         return SO3Linear(self.features, name="output")(hidden)
 
-    def _point_network(self, values: Float[Array, "n points C"]) -> Float[Array, "n points C"]:
+    def _point_network(self, dtype: Any) -> Callable[[PointValues], PointValues]:
         """``F`` of the paper: two layers with SiLU and a linear one, at each point of the grid."""
-        for k in range(2):
-            values = _dense(values, self.settings.hidden, f"grid_{k}", use_bias=False)
-            values = jax.nn.silu(values)
-        return _dense(values, self.settings.hidden, "grid_2", use_bias=False)
+        shape = (self.settings.hidden, self.settings.hidden)
+        kernels = [_Kernel(name=f"grid_{k}")(shape, dtype) for k in range(3)]
+
+        def network(values: PointValues) -> PointValues:
+            for kernel in kernels[:2]:
+                values = jax.nn.silu(values @ kernel)
+            return values @ kernels[2]
+
+        return network
+
+
+class _Kernel(nn.Module):
+    """Matrix of a dense layer that is applied elsewhere."""
+
+    @nn.compact
+    def __call__(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.param("kernel", uniform_fan_in(), shape, dtype)
 
 
 class Block(nn.Module):
@@ -451,25 +450,6 @@ class Block(nn.Module):
         return branch * (kept.astype(branch.dtype) / keep)[graph.graph_index][:, None, None]
 
 
-def _edge_activation(
-    orders: OrderFeatures, scalars: EdgeFeatures, settings: AttentionSettings
-) -> OrderFeatures:
-    """Non-linearity of the messages, in the frame of the edge (sec. 4.3, fig. 2)."""
-    if settings.activation == "gate":
-        return gate_orders(orders, scalars.reshape(len(scalars), -1, settings.hidden))
-    separable = settings.activation == "separable_s2"
-    return silu_on_sphere(orders, settings.grid, jax.nn.silu(scalars) if separable else None)
-
-
-def _scale_heads(
-    features: Float[Array, "edges ... C"], weights: Float[Array, "edges heads"]
-) -> Float[Array, "edges ... C"]:
-    heads = weights.shape[1]
-    split = features.reshape(*features.shape[:-1], heads, -1)
-    shape = (weights.shape[0], *(1,) * (features.ndim - 2), heads, 1)
-    return (split * weights.reshape(shape)).reshape(features.shape)
-
-
 def _dense(inputs: Array, width: int, name: str, *, use_bias: bool = True) -> Array:
     """A dense layer with torch's initial weights, in the dtype of its inputs."""
     return nn.Dense(
@@ -479,18 +459,3 @@ def _dense(inputs: Array, width: int, name: str, *, use_bias: bool = True) -> Ar
         kernel_init=uniform_fan_in(),
         name=name,
     )(inputs)
-
-
-def _layer_norm(inputs: Array, name: str) -> Array:
-    """Layer norm over the last axis with torch's epsilon."""
-    return nn.LayerNorm(
-        epsilon=1e-5,
-        param_dtype=inputs.dtype,
-        use_fast_variance=False,
-        force_float32_reductions=False,  # it would demote float64
-        name=name,
-    )(inputs)
-
-
-def _symmetric_uniform(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-    return jax.random.uniform(key, shape, dtype, -0.001, 0.001)

@@ -197,7 +197,7 @@ def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Ar
         return EdgeTerms(
             jax.tree.map(partial(_added, senders, False), totals.senders, rows.senders),
             jax.tree.map(partial(_added, receivers, True), totals.receivers, rows.receivers),
-            jax.tree.map(lambda total, x: total.at[k].set(x), totals.edges, rows.edges),
+            jax.tree.map(partial(_put, k), totals.edges, rows.edges),
             jax.tree.map(jnp.add, totals.shared, rows.shared),
         )
 
@@ -210,6 +210,11 @@ def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Ar
 
 def _added(where: Array, ascending: bool, total: Array, values: Array) -> Array:
     return total.at[where].add(values, indices_are_sorted=ascending, mode="promise_in_bounds")
+
+
+def _put(k: Array | int, total: Array, values: Array) -> Array:
+    # In place; ``at[k].set`` would look whether there is such a place.
+    return jax.lax.dynamic_update_index_in_dim(total, values, k, 0)
 
 
 def evaluate(*arguments: Array, loop: _Loop) -> list[Array]:

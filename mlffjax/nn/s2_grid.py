@@ -118,18 +118,31 @@ def grid_matrices(
 
 def to_grid(
     features: Float[Array, "n rows C"], matrix: Float[np.ndarray, "points rows"]
-) -> Float[Array, "n points C"]:
-    """Values on the grid of coefficients ``[n, rows, C]``."""
-    matrix_ = jnp.asarray(matrix, features.dtype)
-    return jnp.einsum("gr,nrc->ngc", matrix_, features, precision=jax.lax.Precision.HIGHEST)
+) -> Float[Array, "points n C"]:
+    """Values on the grid of coefficients ``[n, rows, C]``; points first, as the product makes them.
+
+    There are many more points than coefficients: nothing of their number is ever transposed.
+    """
+    count, rows, channels = features.shape
+    flat = features.transpose(1, 0, 2).reshape(rows, count * channels)
+    return _product(matrix, flat).reshape(-1, count, channels)
 
 
 def from_grid(
-    values: Float[Array, "n points C"], matrix: Float[np.ndarray, "rows points"]
+    values: Float[Array, "points n C"], matrix: Float[np.ndarray, "rows points"]
 ) -> Float[Array, "n rows C"]:
-    """Coefficients of values on the grid ``[n, points, C]``, by quadrature."""
-    matrix_ = jnp.asarray(matrix, values.dtype)
-    return jnp.einsum("rg,ngc->nrc", matrix_, values, precision=jax.lax.Precision.HIGHEST)
+    """Coefficients of values on the grid ``[points, n, C]``, by quadrature."""
+    points, count, channels = values.shape
+    flat = _product(matrix, values.reshape(points, count * channels))
+    return flat.reshape(-1, count, channels).transpose(1, 0, 2)
+
+
+def _product(
+    matrix: Float[np.ndarray, "rows columns"], values: Float[Array, "columns n"]
+) -> Float[Array, "rows n"]:
+    return jnp.matmul(
+        jnp.asarray(matrix, values.dtype), values, precision=jax.lax.Precision.HIGHEST
+    )
 
 
 def flatten_orders(orders: OrderFeatures) -> Float[Array, "edges rows C"]:
@@ -145,10 +158,6 @@ def split_orders(
 ) -> OrderFeatures:
     """Inverse of :func:`flatten_orders`."""
     edges, _, channels = features.shape
-    orders, start = [features[:, : max_degree + 1]], max_degree + 1
-    for m in range(1, max_order + 1):
-        width = max_degree + 1 - m
-        part = features[:, start : start + 2 * width]
-        orders.append(part.reshape(edges, 2, width, channels))
-        start += 2 * width
-    return tuple(orders)
+    sizes = [max_degree + 1] + [2 * (max_degree + 1 - m) for m in range(1, max_order + 1)]
+    zero, *rest = jnp.split(features, np.cumsum(sizes)[:-1], axis=1)
+    return zero, *(x.reshape(edges, 2, -1, channels) for x in rest)

@@ -6,6 +6,7 @@ product over all degrees becomes one small matrix an order.
 """
 
 from math import sqrt
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,12 +16,58 @@ from mlffjax.nn.so3_linear import uniform_fan_in
 from mlffjax.nn.wigner import OrderFeatures
 
 
-class SO2Linear(nn.Module):
+class SO2Linear(NamedTuple):
     """``y_m = W_m x_m`` with a complex ``W_m`` for each order, over degrees and channels.
 
     With ``x_(+m), x_(-m)`` as real and imaginary part: ``y_(+m) = U x_(+m) - V x_(-m)`` and
     ``y_(-m) = U x_(-m) + V x_(+m)``. Order 0 has a real matrix and a bias. ``V`` makes the layer
     blind to nothing but rotations: it does not commute with reflections.
+
+    Attributes:
+      zero: matrix of order 0 ``[degrees * channels, K + degrees * features]``; the first ``K``
+        columns give invariants.
+      bias: of order 0.
+      others: ``U`` and ``V`` of the orders above, ``[inputs, 2 * degrees * features]`` each.
+    """
+
+    zero: Float[Array, "inputs outputs"]
+    bias: Float[Array, "outputs"]
+    others: tuple[Float[Array, "_ _"], ...]
+
+    def parts(self, num_scalars: int) -> tuple["SO2Linear", "SO2Linear"]:
+        """The first ``num_scalars`` invariants, and all else, as layers of their own."""
+        first = SO2Linear(self.zero[:, :num_scalars], self.bias[:num_scalars], ())
+        rest = self._replace(zero=self.zero[:, num_scalars:], bias=self.bias[num_scalars:])
+        return first, rest
+
+    def invariants(self, zero: Float[Array, "edges degrees C"]) -> Float[Array, "edges outputs"]:
+        """All that comes of order 0, of features ``[edges, degrees, C]`` of that order."""
+        return zero.reshape(zero.shape[0], -1) @ self.zero + self.bias[None]
+
+    def __call__(
+        self, orders: OrderFeatures, num_scalars: int = 0
+    ) -> tuple[OrderFeatures, Float[Array, "edges K"]]:
+        """Features by order ``[..., features]`` and invariants ``[edges, num_scalars]``."""
+        edges, degrees = orders[0].shape[:2]
+        scalars, zero = jnp.split(self.invariants(orders[0]), [num_scalars], axis=1)
+        result = [zero.reshape(edges, degrees, -1)]
+        for m, (pair, kernel) in enumerate(zip(orders[1:], self.others, strict=True), start=1):
+            result.append(_order(kernel, pair.reshape(edges, 2, -1), degrees - m))
+        return tuple(result), scalars
+
+
+def _order(
+    kernel: Float[Array, "inputs outputs"], pair: Float[Array, "edges 2 inputs"], degrees: int
+) -> Float[Array, "edges 2 degrees features"]:
+    edges = pair.shape[0]
+    # Four parts: U of the real and V of the real, U of the imaginary and V of the imaginary.
+    real, real_v, imaginary_u, imaginary = jnp.split((pair @ kernel).reshape(edges, -1), 4, axis=1)
+    rotated = jnp.concatenate([real - imaginary, imaginary_u + real_v], axis=1)
+    return rotated.reshape(edges, 2, degrees, -1)
+
+
+class SO2Parameters(nn.Module):
+    """Makes the matrices of an :class:`SO2Linear` layer, which is applied elsewhere.
 
     Attributes:
       features: channels of the result.
@@ -31,28 +78,15 @@ class SO2Linear(nn.Module):
     num_scalars: int = 0
 
     @nn.compact
-    def __call__(self, orders: OrderFeatures) -> tuple[OrderFeatures, Float[Array, "edges K"]]:
-        """Features by order ``[..., features]`` and invariants ``[edges, num_scalars]``."""
-        edges, degrees = orders[0].shape[:2]
-        zero = orders[0].reshape(edges, -1)
+    def __call__(self, degrees: int, channels: int, max_order: int, dtype: Any) -> SO2Linear:
+        """For features of so many degrees and channels, with orders up to ``max_order``."""
         width = self.num_scalars + degrees * self.features
-        kernel = self.param("kernel_0", uniform_fan_in(), (zero.shape[1], width), orders[0].dtype)
-        bias = self.param("bias", nn.initializers.zeros, (width,), orders[0].dtype)
-        mixed = zero @ kernel + bias[None]
-        scalars = mixed[:, : self.num_scalars]
-        result = [mixed[:, self.num_scalars :].reshape(edges, degrees, self.features)]
-        for m, pair in enumerate(orders[1:], start=1):
-            result.append(self._order(m, pair.reshape(edges, 2, -1), degrees - m))
-        return tuple(result), scalars
-
-    def _order(
-        self, m: int, pair: Float[Array, "edges 2 inputs"], degrees: int
-    ) -> Float[Array, "edges 2 degrees features"]:
-        width = degrees * self.features
+        zero = self.param("kernel_0", uniform_fan_in(), (degrees * channels, width), dtype)
+        bias = self.param("bias", nn.initializers.zeros, (width,), dtype)
         # The published implementation halves the variance, as U and V add up.
         init = uniform_fan_in(sqrt(0.5))
-        kernel = self.param(f"kernel_{m}", init, (pair.shape[2], 2 * width), pair.dtype)
-        mixed = pair @ kernel
-        u, v = mixed[:, :, :width], mixed[:, :, width:]
-        rotated = jnp.stack([u[:, 0] - v[:, 1], u[:, 1] + v[:, 0]], axis=1)
-        return rotated.reshape(pair.shape[0], 2, degrees, self.features)
+        others = []
+        for m in range(1, max_order + 1):
+            shape = ((degrees - m) * channels, 2 * (degrees - m) * self.features)
+            others.append(self.param(f"kernel_{m}", init, shape, dtype))
+        return SO2Linear(zero, bias, tuple(others))

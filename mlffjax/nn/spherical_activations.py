@@ -47,7 +47,7 @@ def gate_orders(orders: OrderFeatures, gates: Float[Array, "edges L C"]) -> Orde
 
 
 def on_sphere(
-    function: Callable[[Float[Array, "n points C"]], Float[Array, "n points C"]],
+    function: Callable[[Float[Array, "points n C"]], Float[Array, "points n C"]],
     features: Float[Array, "n LL C"],
     grid: tuple[str, int, int],
     scalars: Float[Array, "n 1 C"] | None = None,

@@ -79,24 +79,21 @@ def edge_rotation(directions: EdgeVectors, max_degree: int, max_order: int) -> E
 
 def rotate(rotation: EdgeRotation, features: Float[Array, "edges LL C"]) -> OrderFeatures:
     """Features of edges in the frame of the edge, by order; orders above ``M`` are not computed."""
-    max_degree = len(rotation) - 1
     max_order = (rotation[-1].shape[1] - 1) // 2
-    rows = [
-        jnp.einsum(
-            "erk,ekc->erc",
-            block,
-            features[:, degree**2 : (degree + 1) ** 2],
-            precision=jax.lax.Precision.HIGHEST,
-        )
-        for degree, block in enumerate(rotation)
+    degrees = len(rotation)
+    # Split and joined in one piece each: the transpose of a slice pads it with zeros.
+    parts = jnp.split(features, np.arange(1, degrees) ** 2, axis=1)
+    turned = [
+        jnp.einsum("erk,ekc->erc", block, part, precision=jax.lax.Precision.HIGHEST)
+        for block, part in zip(rotation, parts, strict=True)
     ]
-    orders = [jnp.stack([row[:, 0] for row in rows], axis=1)]
+    rows = [jnp.split(x, x.shape[1], axis=1) for x in turned]
+    orders = [jnp.concatenate([row[0] for row in rows], axis=1)]
     for m in range(1, max_order + 1):
-        pairs = [
-            jnp.stack([rows[degree][:, m], rows[degree][:, min(degree, max_order) + m]], axis=1)
-            for degree in range(m, max_degree + 1)
-        ]
-        orders.append(jnp.stack(pairs, axis=2))
+        plus = [row[m] for row in rows[m:]]
+        minus = [row[len(row) // 2 + m] for row in rows[m:]]
+        pair = jnp.concatenate(plus + minus, axis=1)
+        orders.append(pair.reshape(pair.shape[0], 2, degrees - m, -1))
     return tuple(orders)
 
 
@@ -114,14 +111,23 @@ def rotate_back(
         each block, if the others are zero.
       max_order: ``M`` of the architecture.
     """
+    edges, available, channels = orders[0].shape
+    zero = jnp.split(orders[0], available, axis=1)
+    others = []
+    for pair in orders[1:]:
+        both = pair.reshape(edges, -1, channels)
+        others.append(jnp.split(both, both.shape[1], axis=1))
     parts = []
     for degree, block in enumerate(rotation):
-        top = min(degree, len(orders) - 1)
-        rows = [orders[0][:, degree]]
-        rows += [orders[m][:, 0, degree - m] for m in range(1, top + 1)]
-        rows += [orders[m][:, 1, degree - m] for m in range(1, top + 1)]
+        top = min(degree, len(others))
+        rows = [zero[degree]]
+        rows += [others[m - 1][degree - m] for m in range(1, top + 1)]
+        rows += [others[m - 1][available - m + degree - m] for m in range(1, top + 1)]
         part = jnp.einsum(
-            "erk,erc->ekc", block, jnp.stack(rows, axis=1), precision=jax.lax.Precision.HIGHEST
+            "erk,erc->ekc",
+            block,
+            jnp.concatenate(rows, axis=1),
+            precision=jax.lax.Precision.HIGHEST,
         )
         parts.append(part * order_rescale(degree, max_order))
     return jnp.concatenate(parts, axis=1)
