@@ -115,6 +115,14 @@ def test_derivatives_that_nobody_asks_for_are_not_computed():
     assert [x.aval.shape for x in shapes[-1]] == [INPUTS[2].shape]
 
 
+def test_a_derivative_holds_no_product_that_it_does_not_need():
+    """The forward one that it builds on and its transpose, not the change of the sums as well."""
+    traced = jax.make_jaxpr(jax.grad(energy(looped(4)), argnums=2))(*INPUTS)
+    loops = [eqn for eqn in traced.eqns if eqn.primitive.name == "edge_loop"]
+    block = loops[-1].params["loop"].block.jaxpr
+    assert str(block).count("dot_general[") == 2
+
+
 @pytest.mark.parametrize("last", [0, 9, 22])
 def test_padding_at_the_end_is_left_out(last):
     """Only blocks of nothing but padding are; real edges may stand behind padded ones."""

@@ -68,9 +68,9 @@ class EquiformerV2(Architecture):
     ==================== ================================================= ================
     ``x_i``              ``features``                                      ``[atoms, (L+1)^2, C]``
     ``D_ij``             ``Edges.rotation``                                blocks a degree
-    ``f_ij^(0)``         ``logit_features`` (sec. 4.2)                     ``[edges, heads, A]``
-    ``f_ij^(L)``         ``orders`` in :class:`GraphAttention`             by order
-    ``a_ij``             ``weights`` in :class:`GraphAttention`            ``[edges, heads]``
+    ``f_ij^(0)``         ``hidden`` in :class:`~so2_attention.Logits`      ``[edges, heads, A]``
+    ``f_ij^(L)``         ``orders`` in :class:`~so2_attention.Messages`    by order
+    ``a_ij``             ``weights`` there                                 ``[edges, heads]``
     ``G``, ``G^-1``      :mod:`mlffjax.nn.s2_grid`                         ``[points, n, C]``
     ``SLN``              :class:`mlffjax.nn.so3_norm.SphericalNorm`        as ``x_i``
     ==================== ================================================= ================
