@@ -103,7 +103,7 @@ _SHARED = ("mace", "nequip", "so3krates", "schnet")
 _FAST = ("so3krates-compressed", "schnet-compressed")
 _BOTH = ("so3krates", "so3krates-compressed")
 _PEERS = ("so3lr", "visnet")
-_OTHERS = ("painn", "leignn", "alphanet")
+_OTHERS = ("painn", "leignn", "alphanet", "equiformer_v2")
 #: Rows by suite.
 SUITES: Mapping[str, tuple[Row, ...]] = {
     "essential": (
@@ -115,7 +115,7 @@ SUITES: Mapping[str, tuple[Row, ...]] = {
         Row("forces", "cu500", _SHARED),
     ),
     "architectures": (
-        Row("forces", "bpa27", (*_SHARED, *_OTHERS, "equiformer_v2")),
+        Row("forces", "bpa27", (*_SHARED, *_OTHERS)),
         Row("forces", "water192", (*_SHARED, *_OTHERS)),
         Row("training", "bpa27", (*_SHARED, *_OTHERS), batch=5),
     ),

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,14 @@ def chosen_rows(args: argparse.Namespace) -> Iterator[Row]:
         wanted = args.systems is None or row.system in args.systems
         if models and wanted and (args.tasks is None or row.task in args.tasks):
             yield Row(row.task, row.system, models, row.batch, row.steps, row.note)
+
+
+def parts(rows: Sequence[Row], alone: bool) -> list[Sequence[Row]]:
+    """Rows for which the same processes are kept: all, or those of one model at a time."""
+    if not alone:
+        return [rows]
+    models = dict.fromkeys(itertools.chain(*(row.models for row in rows)))
+    return [[replace(row, models=(m,)) for row in rows if m in row.models] for m in models]
 
 
 def prepare(
@@ -173,7 +182,8 @@ def _command(args: argparse.Namespace) -> str:
     if args.files:
         words += ["--structure", *(f"{name}={file.name}" for name, file in args.files.items())]
     words += ["--repeats", str(args.repeats), "--seconds", f"{args.seconds:g}"]
-    return " ".join(words + ["--prepare-together"] * args.prepare_together)
+    words += ["--prepare-together"] * args.prepare_together
+    return " ".join(words + ["--alone"] * args.alone)
 
 
 def _processor() -> str:
@@ -211,6 +221,11 @@ def parse() -> argparse.Namespace:
         action="store_true",
         help="build and compile in all codes at once: shorter, compile times are upper bounds",
     )
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="new processes for every model: what one has compiled makes no other slower",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="folder for JSON, table and figure")
     args = parser.parse_args()
@@ -234,8 +249,8 @@ def main() -> None:
     codes += [Code(name, PEERS[name][0], python) for name, python in args.peers.items()]
     found: dict[str, Any] = {**conditions(args), "versions": {}, "rows": []}
     with tempfile.TemporaryDirectory() as cache:
-        for allocator in args.allocators:
-            measure_all(rows, systems, codes, allocator, cache, found, args)
+        for allocator, part in itertools.product(args.allocators, parts(rows, args.alone)):
+            measure_all(part, systems, codes, allocator, cache, found, args)
     print(report.table(found["rows"]))
     print("\n".join(report.exponents(found["rows"])))
 
