@@ -42,7 +42,6 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
     "leignn": {"architecture": "leignn", "cutoff": 5.0, "num_features": 128},
     "alphanet": {"architecture": "alphanet", "cutoff": 5.0},
     "equiformer_v2": {"architecture": "equiformer_v2", "cutoff": 5.0},
-    "equiformer_v2-remat": {"architecture": "equiformer_v2", "cutoff": 5.0, "remat": True},
     # SO3krates in the size of SO3LR, whose energies of long range ours has not (its published
     # hyperparameters; Kabylda et al., J. Am. Chem. Soc. 147, 33723, 2025).
     "so3lr": {
@@ -161,7 +160,7 @@ SUITES: Mapping[str, tuple[Row, ...]] = {
         Row(
             "forces",
             "cu108",
-            ("equiformer_v2", "equiformer_v2-remat"),
+            ("equiformer_v2",),
             note="EquiformerV2, structures/s",
         ),
         *(

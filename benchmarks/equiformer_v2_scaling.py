@@ -31,7 +31,6 @@ def measure(degree: int, cell: int, args: argparse.Namespace) -> dict[str, Any]:
         max_order=min(degree, 2),
         attention_grid=(max(7, degree + 1), 24),
         feed_forward_grid=(12, 24),
-        remat=args.remat,
         avg_num_neighbors=42.0,
     )
     potential = Potential.init(module, (29,), jax.random.key(0))
@@ -65,9 +64,6 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--remat", action="store_true", help="recompute blocks when differentiating"
-    )
     parser.add_argument("--json", type=Path, help="write the numbers here; must not exist")
     args = parser.parse_args()
     if args.json is not None and args.json.exists():

@@ -130,20 +130,6 @@ def test_stochastic_depth_leaves_out_branches_of_whole_structures():
     assert np.abs(run(model, params, graph).energy - without).max() > 1e-8
 
 
-def test_recomputed_blocks_give_the_same():
-    graph = edges()
-    params = initial(module(), graph)
-    remat = module(remat=True)
-    tree = jax.eval_shape(remat.init, jax.random.key(0), graph)
-    assert jax.tree.structure(tree) == jax.tree.structure(params)
-
-    def gradient(model):
-        energy = lambda v: model.apply(params, graph.replace(vectors=v)).energy.sum()  # noqa: E731
-        return jax.jit(jax.grad(energy))(graph.vectors)
-
-    np.testing.assert_allclose(gradient(remat), gradient(module()), atol=1e-13)
-
-
 def test_only_the_nearest_neighbors_count():
     graph = edges()
     params = initial(module(), graph)

@@ -125,7 +125,6 @@ class EquiformerV2(Architecture):
       avg_num_atoms: divides the energy.
       alpha_drop: dropout rate of the attention weights, in training.
       path_drop: rate at which a structure skips a branch (stochastic depth), in training.
-      remat: recompute each block in the backward pass instead of storing it.
 
     Defaults: widths of the published 31M model.
 
@@ -157,7 +156,6 @@ class EquiformerV2(Architecture):
     avg_num_atoms: float = 1.0
     alpha_drop: float = 0.0
     path_drop: float = 0.0
-    remat: bool = False
 
     @property
     def direct_forces(self) -> bool:
@@ -193,10 +191,9 @@ class EquiformerV2(Architecture):
             activation=self.feed_forward_activation,
             grid=(self.grid_rule, *self.feed_forward_grid),
         )
-        block_type = nn.remat(Block) if self.remat else Block
         for t in range(self.num_layers):
             drops = (self.alpha_drop, self.path_drop)
-            block = block_type(attention, feed_forward, self.norm, *drops, name=f"block_{t}")
+            block = Block(attention, feed_forward, self.norm, *drops, name=f"block_{t}")
             features = block(features, edges)
         features = SphericalNorm(self.norm, name="norm")(features)
         energy = FeedForward(feed_forward, 1, scalars_only=True, name="energy")(features)[:, 0, 0]
