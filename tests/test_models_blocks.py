@@ -31,7 +31,17 @@ def assert_same(got, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * np.abs(b).max())
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+#: The others take a minute together.
+QUICK = ("alphanet", "equiformer_v2", "painn")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(ARCHITECTURES)
+    ],
+)
 def test_blocks_of_edges(name):
     blocks, less, edges = results(helpers.small(name), FEW)
     whole, more, _ = results(helpers.small(name), ALL)
