@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import numpy as np
 import structures
+from ase import Atoms
 from cases import MODELS, PEERS_ONLY
 from workers.floors import machine, matrix_flops
 
@@ -76,16 +77,22 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def frame(args: argparse.Namespace) -> Atoms:
+    """The first frame of the system."""
+    files = dict([args.structure.split("=", 1)]) if args.structure else {}
+    paths = {name: Path(file) for name, file in files.items()}
+    return structures.make(args.system, paths).frames[0]
+
+
 def case(args: argparse.Namespace) -> tuple[Potential, AtomGraph]:
     """A potential with random weights and the first frame of the system."""
-    files = dict([args.structure.split("=", 1)]) if args.structure else {}
-    system = structures.make(args.system, {name: Path(file) for name, file in files.items()})
+    atoms = frame(args)
     settings = dict(MODELS[args.model])
     tolerance = settings.pop("compressed", None)
     module = build(settings.pop("architecture"), settings)
-    potential = Potential.init(module, structures.elements([system]), jax.random.key(0))
+    elements = sorted({int(number) for number in atoms.numbers})
+    potential = Potential.init(module, elements, jax.random.key(0))
     potential = potential if tolerance is None else potential.compressed(tolerance)
-    atoms = system.frames[0]
     graph = atom_graph(
         atoms.numbers,
         atoms.positions,

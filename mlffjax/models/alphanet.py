@@ -264,7 +264,9 @@ class FrameWeights(nn.Module):
         ends = edge_module_loop(
             FrameScalars(self.published, name="frame_scalars"),
             graph,
-            EdgeTerms(structure, structure, (edges.envelope, *edges.frames)),
+            EdgeTerms(
+                senders=structure, receivers=structure, edges=(edges.envelope, *edges.frames)
+            ),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
         ).edges
         return jnp.concatenate([*ends, filters, edges.radial], axis=1)

@@ -231,10 +231,10 @@ class EquiformerV2(Architecture):
             Surroundings(self.max_order),
             graph,
             EdgeTerms(
-                sender,
-                receiver,
-                (edges.basis, edges.zonal, masked(envelope, graph.edge_mask)),
-                radial,
+                senders=sender,
+                receivers=receiver,
+                edges=(edges.basis, edges.zonal, masked(envelope, graph.edge_mask)),
+                shared=radial,
             ),
         ).receivers
         around = around / self.avg_num_neighbors

@@ -176,18 +176,16 @@ class Interaction(nn.Module):
             first = DenseParameters(width, name="filter_0")(basis.shape[1], dtype)
             filters = Filter(first, DenseParameters(width, name="filter_1")(width, dtype))
         inputs = dense("in", use_bias=False)(features)
-        sums = edge_loop(
+        convolved = edge_loop(
             _filtered,
             graph,
             EdgeTerms(
-                senders=inputs,
-                receivers=inputs,
+                ends=inputs,
                 edges=(basis, masked(envelope, graph.edge_mask)),
                 shared=filters,
             ),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
-        )
-        convolved = sums.senders + sums.receivers
+        ).ends
         return dense("out_1")(shifted_softplus(dense("out_0")(convolved)))
 
 
@@ -195,4 +193,5 @@ def _filtered(terms: EdgeTerms) -> EdgeTerms:
     """Features of the neighbours times the filters of a block of pairs, in both directions."""
     basis, envelope = terms.edges
     filters = terms.shared(basis) * envelope[:, None]
-    return EdgeTerms(senders=terms.receivers * filters, receivers=terms.senders * filters)
+    sender, receiver = terms.ends
+    return EdgeTerms(ends=(receiver * filters, sender * filters))

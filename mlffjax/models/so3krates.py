@@ -18,6 +18,7 @@ from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
 from mlffjax.nn.geometry import length_and_direction
+from mlffjax.nn.groups import multiply_groups, repeat_groups, sum_groups
 from mlffjax.nn.mlp import DenseParameters
 from mlffjax.nn.radial import exponential_gaussian_basis
 from mlffjax.nn.scatter import masked, sum_to_receivers, sum_to_senders
@@ -155,27 +156,26 @@ class DegreeLayout:
     degrees: tuple[int, ...] = struct.field(pytree_node=False)
 
     @property
+    def orders(self) -> tuple[int, ...]:
+        """``2l + 1`` of each degree."""
+        return tuple(2 * degree + 1 for degree in self.degrees)
+
+    @property
     def num_orders(self) -> int:
-        """Length of the vector: sum of ``2l + 1``."""
-        return sum(2 * degree + 1 for degree in self.degrees)
+        """Length of the vector."""
+        return sum(self.orders)
 
     def contract(self, ev: Float[Array, "n orders"]) -> Float[Array, "n degrees"]:
         """Invariants of each degree (eq. 14): ``sum_m x_lm^2 / sqrt(2l + 1)``.
 
-        The factor is the Clebsch-Gordan coefficient of ``(l, l) -> 0``. A matrix product with
-        a constant does all degrees at once.
+        The factor is the Clebsch-Gordan coefficient of ``(l, l) -> 0``.
         """
-        blocks = np.zeros((self.num_orders, len(self.degrees)))
-        start = 0
-        for column, degree in enumerate(self.degrees):
-            blocks[start : start + 2 * degree + 1, column] = (2 * degree + 1) ** -0.5
-            start += 2 * degree + 1
-        return (ev * ev) @ jnp.asarray(blocks, ev.dtype)
+        factors = jnp.asarray(np.asarray(self.orders) ** -0.5, ev.dtype)
+        return sum_groups(ev * ev, self.orders) * factors
 
     def expand(self, per_degree: Float[Array, "n degrees"]) -> Float[Array, "n orders"]:
         """Repeat one number a degree over its orders."""
-        repeats = [2 * degree + 1 for degree in self.degrees]
-        return per_degree[:, np.repeat(np.arange(len(self.degrees)), repeats)]
+        return repeat_groups(per_degree, self.orders)
 
     def reverse(self, harmonics: Float[Array, "n orders"]) -> Float[Array, "n orders"]:
         """Spherical harmonics of the opposite directions: ``(-1)^l Y``."""
@@ -349,28 +349,17 @@ class FilterNetwork(nn.Module):
         )
 
 
-class HeadwiseDense(nn.Module):
-    """A matrix for each head: ``[n, F] -> [n, F]``, block diagonal over the heads."""
+class HeadKernels(nn.Module):
+    """A matrix for each head ``[heads, F / heads, F / heads]``."""
 
     num_heads: int
 
     @nn.compact
-    def __call__(self, features: Float[Array, "n features"]) -> Float[Array, "n features"]:
-        count, width = features.shape
-        head = width // self.num_heads
+    def __call__(self, num_features: int) -> Float[Array, "heads width width"]:
+        width = num_features // self.num_heads
         # Each head's matrix alone sets the fan, the heads are a batch.
         init = nn.initializers.lecun_normal(batch_axis=(0,))
-        kernel = self.param("kernel", init, (self.num_heads, head, head))
-        split = features.reshape(count, self.num_heads, head)
-        return jnp.einsum("nhf,hfg->nhg", split, kernel).reshape(count, width)
-
-
-def _repeated(counts: Sequence[int], dtype: Any) -> Float[Array, "groups members"]:
-    """Matrix of ones that repeats each of ``len(counts)`` numbers; its transpose sums groups.
-
-    As a matrix product, because XLA sums over parts of the last axis much slower on a CPU.
-    """
-    return jnp.asarray(np.repeat(np.eye(len(counts)), counts, axis=1), dtype)
+        return self.param("kernel", init, (self.num_heads, width, width))
 
 
 @dataclass(frozen=True)
@@ -394,14 +383,16 @@ class EuclideanAttention:
           terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the
             filters.
         """
-        sender, receiver = terms.senders, terms.receivers
+        sender, receiver = terms.ends
         relative = self.layout.contract(sender.ev - receiver.ev)
         filters = terms.shared(terms.edges.radial, relative)
         envelope, harmonics = terms.edges.envelope[:, None], terms.edges.harmonics
         back = self.layout.reverse(harmonics)
         return EdgeTerms(
-            senders=self._message(sender, receiver, filters, envelope, back),
-            receivers=self._message(receiver, sender, filters, envelope, harmonics),
+            ends=(
+                self._message(sender, receiver, filters, envelope, back),
+                self._message(receiver, sender, filters, envelope, harmonics),
+            )
         )
 
     def _message(
@@ -413,17 +404,15 @@ class EuclideanAttention:
         harmonics: Float[Array, "rows orders"],
     ) -> Float[Array, "rows width"]:
         """What the centres receive: eq. 21, then the coefficient of each channel and order."""
-        width, degrees, dtype = self.num_features, self.layout.degrees, harmonics.dtype
-        heads = _repeated([width // self.num_heads] * self.num_heads, dtype)
-        alpha = (center.query * neighbor.key * filters[0]) @ heads.T
-        alpha = alpha * (envelope * (width // self.num_heads) ** -0.5)
-        message = (alpha @ heads) * neighbor.value
-        ev_head = width // len(degrees)
-        heads = _repeated([ev_head] * len(degrees), dtype)
-        orders = _repeated([2 * degree + 1 for degree in degrees], dtype)
-        alpha = (center.ev_query * neighbor.ev_key * filters[1]) @ heads.T
-        alpha = alpha * (envelope * ev_head**-0.5)
-        return jnp.concatenate([message, (alpha @ orders) * harmonics], axis=1)
+        head = self.num_features // self.num_heads
+        heads = [head] * self.num_heads
+        alpha = sum_groups(center.query * neighbor.key * filters[0], heads)
+        message = repeat_groups(alpha * (envelope * head**-0.5), heads) * neighbor.value
+        degrees = len(self.layout.degrees)
+        head = self.num_features // degrees
+        alpha = sum_groups(center.ev_query * neighbor.ev_key * filters[1], [head] * degrees)
+        coefficients = self.layout.expand(alpha * (envelope * head**-0.5))
+        return jnp.concatenate([message, coefficients * harmonics], axis=1)
 
 
 class EuclideanTransformerBlock(nn.Module):
@@ -466,20 +455,22 @@ class EuclideanTransformerBlock(nn.Module):
         else:
             sizes = (edges.radial.shape[1], count, features.dtype)
             filters = Filters(*(FilterNetwork(width, name=name)(*sizes) for name in FILTERS))
-        dense = lambda heads, name: HeadwiseDense(heads, name=name)(features)  # noqa: E731
-        nodes = NodeInputs(
-            query=dense(self.num_heads, "feature_query"),
-            key=dense(self.num_heads, "feature_key"),
-            value=dense(self.num_heads, "feature_value"),
-            ev_query=dense(count, "ev_query"),
-            ev_key=dense(count, "ev_key"),
-            ev=ev,
+        query, key, value = self._headwise(
+            features, self.num_heads, ("feature_query", "feature_key", "feature_value")
         )
-        both = edge_loop(
+        ev_query, ev_key = self._headwise(features, count, ("ev_query", "ev_key"))
+        nodes = NodeInputs(query, key, value, ev_query, ev_key, ev)
+        sums = edge_loop(
             EuclideanAttention(self.layout, width, self.num_heads),
             graph,
-            EdgeTerms(senders=nodes, receivers=nodes, edges=edges, shared=filters),
+            EdgeTerms(ends=nodes, edges=edges, shared=filters),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
-        )
-        sums = both.senders + both.receivers
+        ).ends
         return sums[:, :width], sums[:, width:]
+
+    def _headwise(
+        self, features: AtomFeatures, heads: int, names: Sequence[str]
+    ) -> list[AtomFeatures]:
+        """Features times the matrices of each head, for the layers of these names."""
+        width = features.shape[1]
+        return multiply_groups(features, [HeadKernels(heads, name=name)(width) for name in names])

@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from mlffjax.nn import backend
+
 
 def block_size(cpu: int, accelerator: int) -> int:
     """The block size for the backend of this process.
 
     A processor's cache holds a few megabytes; an accelerator needs much work in one kernel.
     """
-    return cpu if jax.default_backend() == "cpu" else accelerator
+    return cpu if backend.on_cpu() else accelerator
 
 
 def _in_blocks(arrays: Any, size: int) -> tuple[Any, int]:

@@ -11,6 +11,7 @@ The loop is a primitive of its own, because it is to be differentiated in forwar
 mode and in any order, which ``jax.custom_vjp`` and ``jax.custom_jvp`` do not allow.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
@@ -25,27 +27,35 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array
 
 from mlffjax.graph import EdgeGraph
+from mlffjax.nn import backend
 
 #: Functions whose programs are kept: those of a few models and their derivatives.
 KEPT = 256
 
 
 class EdgeTerms(NamedTuple):
-    """Arrays that belong to the two ends of an edge, to the edge, and to no edge; pytrees.
+    """Arrays that belong to the ends of an edge, to the edge, and to no edge; pytrees.
 
-    As inputs of a loop: gathered by sender and by receiver ``[atoms, ...]``, given for each
-    edge ``[edges, ...]``, and the same for all edges. As outputs: summed at the senders and at
-    the receivers, returned for each edge, and summed over all edges. Empty where there is none.
-    The pytrees are tuples: they also hold parts, and whole arrays where rows were.
+    As inputs of a loop: gathered by sender, by receiver, and by both ``[atoms, ...]``, given for
+    each edge ``[edges, ...]``, and the same for all edges. As outputs: summed at the senders, at
+    the receivers, and at both into one, returned for each edge, and summed over all edges. Empty
+    where there is none. The pytrees are tuples: they also hold parts, and whole arrays where rows
+    were.
+
+    Rows of ``ends`` are a pair, those at the sender and those at the receiver.
     """
 
     senders: Any = ()
     receivers: Any = ()
+    ends: Any = ()
     edges: Any = ()
     shared: Any = ()
 
 
 EdgeFunction = Callable[[EdgeTerms], EdgeTerms]
+#: How many of the fields of :class:`EdgeTerms` belong to atoms, and whose places ascend.
+AT_ATOMS = 3
+ASCENDING = (False, True, False)
 
 
 class _Loop(NamedTuple):
@@ -90,6 +100,52 @@ def edge_loop(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size:
       ``[atoms, ...]`` at senders and receivers, ``[edges, ...]`` (zero in the blocks left out), and
       sums over all edges.
     """
+    if not backend.on_cpu():
+        return _looped(_EndsTogether(function), graph, inputs, size)
+    apart = inputs._replace(
+        senders=(inputs.senders, inputs.ends), receivers=(inputs.receivers, inputs.ends), ends=()
+    )
+    sums = _looped(_EndsApart(function), graph, apart, size)
+    (senders, at_sender), (receivers, at_receiver) = sums.senders, sums.receivers
+    ends = jax.tree.map(jnp.add, at_sender, at_receiver)
+    return sums._replace(senders=senders, receivers=receivers, ends=ends)
+
+
+@dataclass(frozen=True)
+class _EndsTogether:
+    """A loop's function with rows of both ends in one array ``[2, edges, ...]``.
+
+    As accelerators like it: one gather and one sum, where two would be two kernels.
+    """
+
+    function: EdgeFunction
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        ends = tuple(jax.tree.map(lambda x, k=k: x[k], terms.ends) for k in (0, 1))
+        made = self.function(terms._replace(ends=ends))
+        return made._replace(ends=jax.tree.map(lambda *x: jnp.stack(x), *(made.ends or [()])))
+
+
+@dataclass(frozen=True)
+class _EndsApart:
+    """A loop's function with rows of both ends beside those of the senders and the receivers.
+
+    As a CPU likes it: in one array, as above, they would have to be copied.
+    """
+
+    function: EdgeFunction
+
+    def __call__(self, terms: EdgeTerms) -> EdgeTerms:
+        (senders, at_sender), (receivers, at_receiver) = terms.senders, terms.receivers
+        ends = (at_sender, at_receiver)
+        made = self.function(EdgeTerms(senders, receivers, ends, terms.edges, terms.shared))
+        at_sender, at_receiver = made.ends or ((), ())
+        return made._replace(
+            senders=(made.senders, at_sender), receivers=(made.receivers, at_receiver), ends=()
+        )
+
+
+def _looped(function: EdgeFunction, graph: EdgeGraph, inputs: EdgeTerms, size: int) -> EdgeTerms:
     size, count = graph.edges_per_block or size, graph.senders.shape[0]
     loop = _loop(function, inputs, count, graph.num_atoms, size)
     place = jnp.arange(1, count + 1, dtype=jnp.int32)
@@ -110,11 +166,16 @@ def _loop(
     def of_rows(x: Array) -> tuple[tuple[int, ...], Any]:
         return (rows, *x.shape[1:]), x.dtype
 
+    def of_two_rows(x: Array) -> tuple[tuple[int, ...], Any]:
+        return (2, rows, *x.shape[1:]), x.dtype
+
     def whole(x: Array) -> tuple[tuple[int, ...], Any]:
         return x.shape, x.dtype
 
-    leaves = [of_rows(x) for x in jax.tree.leaves(inputs[:3])]
-    leaves += [whole(x) for x in jax.tree.leaves(inputs.shared)]
+    forms = EdgeTerms(of_rows, of_rows, of_two_rows, of_rows, whole)
+    leaves = [
+        form(x) for form, part in zip(forms, inputs, strict=True) for x in jax.tree.leaves(part)
+    ]
     tree = jax.tree.structure(inputs)
     # What is traced within the devices of a mesh names them, and is of no use elsewhere.
     block, outputs = _staged(function, tree, tuple(leaves), jax.sharding.get_abstract_mesh())
@@ -149,12 +210,16 @@ def _shapes(loop: _Loop, count: int) -> EdgeTerms:
     """Shapes and dtypes of what a loop over ``count`` edges returns."""
     rows: EdgeTerms = jax.tree.unflatten(loop.outputs, loop.block.out_avals)
 
-    def of(length: int | None) -> Callable[[Any], Any]:
-        shape = lambda x: x.shape if length is None else (length, *x.shape[1:])  # noqa: E731
-        return lambda x: jax.ShapeDtypeStruct(shape(x), x.dtype)
+    def of(length: int, axes: int) -> Callable[[Any], Any]:
+        return lambda x: jax.ShapeDtypeStruct((length, *x.shape[axes:]), x.dtype)
 
-    lengths = (loop.num_atoms, loop.num_atoms, count, None)
-    return EdgeTerms(*(jax.tree.map(of(n), x) for n, x in zip(lengths, rows, strict=True)))
+    return EdgeTerms(
+        senders=jax.tree.map(of(loop.num_atoms, 1), rows.senders),
+        receivers=jax.tree.map(of(loop.num_atoms, 1), rows.receivers),
+        ends=jax.tree.map(of(loop.num_atoms, 2), rows.ends),
+        edges=jax.tree.map(of(count, 1), rows.edges),
+        shared=rows.shared,
+    )
 
 
 def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> EdgeTerms:
@@ -163,53 +228,85 @@ def _bind(loop: _Loop, indices: Sequence[Array], leaves: Sequence[Array]) -> Edg
 
 def _run(loop: _Loop, used: Array, senders: Array, receivers: Array, *leaves: Array) -> EdgeTerms:
     inputs: EdgeTerms = jax.tree.unflatten(loop.inputs, leaves)
-    num_atoms, count = loop.num_atoms, senders.shape[0]
+    count = senders.shape[0]
     blocks, rows = _blocks(count, loop.size)
 
-    def split(x: Array) -> Array:
-        x = jnp.pad(x, [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(blocks, rows, *x.shape[1:])
-
-    def block(senders: Array, receivers: Array, edges: Any) -> EdgeTerms:
-        take = lambda where: lambda x: x.at[where].get(mode="promise_in_bounds")  # noqa: E731
-        gathered = EdgeTerms(
-            jax.tree.map(take(senders), inputs.senders),
-            jax.tree.map(take(receivers), inputs.receivers),
-            edges,
-            inputs.shared,
-        )
-        return loop.of(jax.tree.leaves(gathered))
+    def split(x: Array, fill: int = 0) -> Array:
+        room = [(0, blocks * rows - count)] + [(0, 0)] * (x.ndim - 1)
+        return jnp.pad(x, room, constant_values=fill).reshape(blocks, rows, *x.shape[1:])
 
     # Padding goes to the last atom, so that receivers stay ascending.
-    padding = jnp.full(blocks * rows - count, num_atoms - 1, senders.dtype)
-    places = [jnp.concatenate([x, padding]).reshape(blocks, rows) for x in (senders, receivers)]
-    blocks_of = (*places, jax.tree.map(split, inputs.edges))
-    shapes = _shapes(loop, blocks * rows)
-    zeros = lambda x: jnp.zeros(x.shape, x.dtype)  # noqa: E731
-    start = jax.tree.map(zeros, shapes)
-    start = start._replace(
-        edges=jax.tree.map(lambda x: x.reshape(blocks, rows, *x.shape[1:]), start.edges)
-    )
+    senders, receivers = (split(x, loop.num_atoms - 1) for x in (senders, receivers))
+    places_of = (senders, receivers, jnp.stack([senders, receivers], 1))
+    edges_of = jax.tree.map(split, inputs.edges)
+    tables = [_joined(part) for part in inputs[:AT_ATOMS]]
 
-    def add(k: Array | int, totals: EdgeTerms) -> EdgeTerms:
-        senders, receivers, edges = jax.tree.map(lambda x: x[k], blocks_of)
-        rows = block(senders, receivers, edges)
-        return EdgeTerms(
-            jax.tree.map(partial(_added, senders, False), totals.senders, rows.senders),
-            jax.tree.map(partial(_added, receivers, True), totals.receivers, rows.receivers),
-            jax.tree.map(partial(_put, k), totals.edges, rows.edges),
-            jax.tree.map(jnp.add, totals.shared, rows.shared),
+    def made(places: Sequence[Array], edges: Any) -> EdgeTerms:
+        """What the function returns for a block."""
+        sender, receiver, ends = (
+            part(jax.tree.map(partial(_rows, where), table))
+            for (table, part), where in zip(tables, places, strict=True)
         )
+        return loop.of(jax.tree.leaves(EdgeTerms(sender, receiver, ends, edges, inputs.shared)))
+
+    zeros: EdgeTerms = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), _shapes(loop, blocks * rows)
+    )
+    sums = [_joined(part) for part in zeros[:AT_ATOMS]]
+    edges = jax.tree.map(lambda x: x.reshape(blocks, rows, *x.shape[1:]), zeros.edges)
+    start = ([total for total, _ in sums], edges, zeros.shared)
+
+    def add(k: Array | int, totals: Any) -> Any:
+        at_atoms, edges, shared = totals
+        places = [x[k] for x in places_of]
+        block = made(places, jax.tree.map(lambda x: x[k], edges_of))
+        at_atoms = list(map(_summed, at_atoms, block[:AT_ATOMS], places, ASCENDING))
+        edges = jax.tree.map(partial(_put, k), edges, block.edges)
+        return at_atoms, edges, jax.tree.map(jnp.add, shared, block.shared)
 
     # One block is differentiated by JAX, which needs to know how often a loop turns.
     needed = (used + (rows - 1)) // rows
-    sums = add(0, start) if blocks == 1 else jax.lax.fori_loop(0, needed, add, start)
-    flat = lambda x: x.reshape(-1, *x.shape[2:])[:count]  # noqa: E731
-    return sums._replace(edges=jax.tree.map(flat, sums.edges))
+    totals = add(0, start) if blocks == 1 else jax.lax.fori_loop(0, needed, add, start)
+    at_atoms, edges, shared = totals
+    at_senders, at_receivers, ends = (
+        part(total) for (_, part), total in zip(sums, at_atoms, strict=True)
+    )
+    edges = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], edges)
+    return EdgeTerms(at_senders, at_receivers, ends, edges, shared)
 
 
-def _added(where: Array, ascending: bool, total: Array, values: Array) -> Array:
-    return total.at[where].add(values, indices_are_sorted=ascending, mode="promise_in_bounds")
+def _joined(tree: Any, axis: int = 1) -> tuple[Any, Callable[[Any], Any]]:
+    """Arrays alike up to ``axis`` side by side in one, and how to part rows of that again.
+
+    On an accelerator, where each gather and each sum is a kernel and a small system waits for
+    kernels (``benchmarks/gpu_kernels.py``). On a CPU they stay as they are: joining would copy.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    if backend.on_cpu() or len(leaves) < 2 or len({x.dtype for x in leaves}) > 1:
+        return tree, lambda rows: rows
+    ends = np.cumsum([math.prod(x.shape[axis:]) for x in leaves])[:-1]
+
+    def part(rows: Array) -> Any:
+        parts = zip(jnp.split(rows, ends, axis=-1), leaves, strict=True)
+        shaped = [x.reshape(*rows.shape[:-1], *y.shape[axis:]) for x, y in parts]
+        return jax.tree.unflatten(structure, shaped)
+
+    return jnp.concatenate([x.reshape(*x.shape[:axis], -1) for x in leaves], axis=-1), part
+
+
+def _rows(where: Array, array: Array) -> Array:
+    """Rows of an array of atoms ``[*where.shape, ...]``."""
+    return array.at[where].get(mode="promise_in_bounds")
+
+
+def _summed(totals: Any, rows: Any, where: Array, ascending: bool) -> Any:
+    """Totals ``[atoms, ...]`` with rows ``[*where.shape, ...]`` added in their places."""
+
+    def added(total: Array, values: Array) -> Array:
+        place = total.at[where]
+        return place.add(values, indices_are_sorted=ascending, mode="promise_in_bounds")
+
+    return jax.tree.map(added, totals, _joined(rows, axis=where.ndim)[0])
 
 
 def _put(k: Array | int, total: Array, values: Array) -> Array:

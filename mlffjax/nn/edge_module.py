@@ -29,7 +29,7 @@ def edge_module_loop(
       module: from the rows of a block to the rows of the result; what is said of the function of
         an edge loop holds for it. It has parameters and nothing else.
       graph: the edges.
-      inputs: arrays of floating-point numbers, without ``shared``.
+      inputs: arrays of floating-point numbers, without ``ends`` and ``shared``.
       size: largest number of edges of a block.
 
     Returns:
