@@ -104,8 +104,8 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
       dtype: of the parameters; that of the checkpoint by default.
 
     Raises:
-      CheckpointError: no checkpoint, one of another version, or a damaged one; float64
-        without jax's x64 mode.
+      CheckpointError: no checkpoint, one of another version, a damaged one, or one whose
+        parameters are not those of the architecture; float64 without jax's x64 mode.
     """
     folder, index = _open(path)
     text = index["potential"]
@@ -120,7 +120,7 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
             "mode; set JAX_ENABLE_X64=1, or load with dtype='float32'"
         )
     params = _read_arrays(folder, "params", index)
-    return Potential(
+    potential = Potential(
         params=jax.tree.map(
             lambda x: jnp.asarray(x, dtype if x.dtype.kind == "f" else None), params
         ),
@@ -131,6 +131,14 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
         shift=None if text["shift"] is None else tuple(text["shift"]),
         metadata=json.dumps(index["metadata"]),
     )
+    try:
+        potential.check_parameters()
+    except ValueError as error:
+        raise CheckpointError(
+            f"{error}; {folder} was written by another revision of mlffjax"
+            f" ({_written_by(index)}): use that one, or train again"
+        ) from None
+    return potential
 
 
 def load_training(path: str | os.PathLike[str], like: PyTree) -> tuple[PyTree, dict[str, Any]]:
@@ -196,10 +204,16 @@ def _open(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"got version {version} of the checkpoint format in {folder}; expected "
-            f"{FORMAT_VERSION}; use the release of mlffjax that wrote it"
-            f" ({index.get('metadata', {}).get('saved_by', {}).get('mlffjax', 'unknown')})"
+            f"{FORMAT_VERSION}; use the release of mlffjax that wrote it ({_written_by(index)})"
         )
     return folder, index
+
+
+def _written_by(index: Mapping[str, Any]) -> str:
+    """Release and, from a checkout, revision of the package that wrote a checkpoint."""
+    about = index.get("metadata", {}).get("saved_by", {})
+    known = [str(about[key]) for key in ("mlffjax", "git_revision") if about.get(key)]
+    return ", ".join(known) or "unknown"
 
 
 def _index(potential: Potential, metrics: Mapping[str, float] | None) -> dict[str, Any]:

@@ -187,6 +187,30 @@ class Potential:
                 f"expected only {list(self.elements)}; train with data that has them"
             )
 
+    def check_parameters(self) -> None:
+        """Host check that the architecture can compute with the parameters, without computing.
+
+        Raises:
+          ValueError: arrays are missing, unknown or of another shape.
+        """
+        graph = _smallest_graph(self.dtype)
+        wanted = _shapes(jax.eval_shape(self.module.init, jax.random.key(0), graph)["params"])
+        given = _shapes(self.params.get("params", {}))
+        for name in sorted(given.keys() | wanted.keys()):
+            if given.get(name) != wanted.get(name):
+                raise ValueError(
+                    f"got {given.get(name, 'no array')} for the parameter {name} of "
+                    f"{type(self.module).__name__}; expected {wanted.get(name, 'none')}"
+                )
+        if self.is_compressed:
+            try:
+                jax.eval_shape(lambda params: self._apply(params, graph).energy, self.params)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"got splines that {type(self.module).__name__} cannot compute with "
+                    f"({str(error).splitlines()[0]}); compress the potential again"
+                ) from None
+
     def baseline_energy(self, numbers: Int[np.ndarray, "atoms"]) -> float:
         """Sum of the element energies E0 in eV, on the host in double precision."""
         self.check_elements(numbers)
@@ -254,7 +278,7 @@ class Potential:
             edges_per_block=self.edges_per_block,
         )
         rngs = None if key is None else {"dropout": key}
-        output = cast(AtomwiseOutput, self.module.apply(self.params, view, rngs=rngs))
+        output = self._apply(self.params, view, rngs)
         energy = self.scale * output.energy
         if self.shift is not None:
             energy = energy + jnp.asarray(np.asarray(self.shift), energy.dtype)[view.species]
@@ -264,6 +288,9 @@ class Potential:
             energy=masked(energy, graph.node_mask),
             forces=None if forces is None else masked(forces, graph.node_mask),
         )
+
+    def _apply(self, params: Params, view: EdgeGraph, rngs: Any = None) -> AtomwiseOutput:
+        return cast(AtomwiseOutput, self.module.apply(params, view, rngs=rngs))
 
     def _prediction(self, graph: AtomGraph, output: AtomwiseOutput) -> Prediction:
         table = np.zeros(max(self.elements) + 1)
@@ -329,6 +356,14 @@ def _stress(virial: Stresses, cell: Float[Array, "graphs 3 3"]) -> Stresses:
 
 def _is_float(x: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+def _shapes(tree: Any) -> dict[str, list[int]]:
+    """Shape of each leaf by its path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): list(x.shape) for path, x in leaves
+    }
 
 
 def _smallest_graph(dtype: Any) -> EdgeGraph:

@@ -120,6 +120,38 @@ def test_what_is_not_a_checkpoint_says_so(potential: Potential, tmp_path: Path) 
         checkpoint.load(path)
 
 
+def test_parameters_of_another_architecture_are_named(potential: Potential, tmp_path: Path) -> None:
+    network = dict(potential.params["params"])
+    embedding = {"embedding": {"embedding": np.zeros((2, 5), np.float32)}}
+    for k, (params, complaint) in enumerate(
+        [
+            (
+                {name: x for name, x in network.items() if name != "embedding"},
+                r"got no array for the parameter embedding/embedding of SchNet; expected \[2, ",
+            ),
+            (network | {"old": np.zeros(3, np.float32)}, r"got \[3\] .* old of .*expected none"),
+            (network | embedding, r"got \[2, 5\] for .*; expected \[2, .*was written by another"),
+        ]
+    ):
+        path = checkpoint.save(potential.replace(params={"params": params}), tmp_path / f"{k}")
+        with pytest.raises(CheckpointError, match=complaint) as caught:
+            checkpoint.load(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_splines_of_another_release_are_named(potential: Potential, tmp_path: Path) -> None:
+    fast = potential.compressed(1e-2)
+    assert identical(checkpoint.load(checkpoint.save(fast, tmp_path / "a")).params, fast.params)
+    cut = jax.tree.map(lambda x: x[:-1], fast.params["expansion"]["interaction_0"])
+    expansion = {**fast.params["expansion"], "interaction_0": cut}
+    path = checkpoint.save(
+        fast.replace(params={**fast.params, "expansion": expansion}), tmp_path / "b"
+    )
+    with pytest.raises(CheckpointError, match=r"got splines .*compress the potential again") as e:
+        checkpoint.load(path)
+    assert "\n" not in str(e.value)
+
+
 def test_damage_is_noticed(potential: Potential, tmp_path: Path) -> None:
     path = checkpoint.save(potential, tmp_path / "a")
     files = sorted((p for p in (path / "params").rglob("*") if p.is_file()), key=_size)
