@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlffjax.nn import backend
-from mlffjax.nn.groups import multiply_groups, repeat_groups, sum_groups
+from mlffjax.nn.groups import multiply_groups, repeat_groups, spread, sum_groups
 
 RNG = np.random.default_rng(0)
 
@@ -37,3 +37,10 @@ def test_products_of_parts():
     for product, kernel in zip(products, kernels, strict=True):
         parts = [values[:, :3] @ kernel[0], values[:, 3:] @ kernel[1]]
         np.testing.assert_allclose(product, np.concatenate(parts, axis=1), rtol=1e-12)
+
+
+def test_spreading():
+    values = RNG.normal(size=(4, 3))
+    wide, back = jax.vjp(partial(spread, channels=5), jnp.asarray(values))
+    np.testing.assert_array_equal(wide, np.repeat(values[..., None], 5, axis=-1))
+    np.testing.assert_allclose(back(2 * wide)[0], 10 * values, rtol=1e-12)

@@ -1,7 +1,8 @@
 """Parts of a row (heads, degrees): summed, repeated, multiplied each with a matrix of its own.
 
-Each operation has two forms of the same result. On a CPU XLA sums over parts of the last axis much
-slower than it multiplies matrices, so a constant matrix of ones does it. On an accelerator such a
+Each operation has two forms of the same result. On a CPU XLA sums over parts of the last axis up to
+ten times slower than it multiplies matrices, so a constant matrix of ones does it, in a derivative
+too. On an accelerator such a
 product is a kernel of its own, while sums and repetitions join the kernels beside them, and a
 small system waits for kernels (``benchmarks/gpu_kernels.py``).
 """
@@ -42,6 +43,14 @@ def repeat_groups(
         shape = (*values.shape, counts[0])
         return jnp.broadcast_to(values[:, :, None], shape).reshape(-1, sum(counts))
     return (values[:, :, None] * ones[None]).sum(1)
+
+
+def spread(values: Float[Array, "..."], channels: int) -> Float[Array, "... channels"]:
+    """Repeat along a new axis of channels."""
+    if backend.on_cpu():
+        ones = jnp.ones((1, channels), values.dtype)
+        return (values.reshape(-1, 1) @ ones).reshape(*values.shape, channels)
+    return jnp.broadcast_to(values[..., None], (*values.shape, channels))
 
 
 def multiply_groups(

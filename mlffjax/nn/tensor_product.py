@@ -16,6 +16,7 @@ from mlffjax.graph import EdgeGraph
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.clebsch_gordan import clebsch_gordan
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
+from mlffjax.nn.groups import spread
 from mlffjax.nn.scatter import masked
 
 #: Edges of one block: the fastest of 64 to 1024 for 128 channels on two x86-64 cores.
@@ -170,18 +171,8 @@ def _message(
         harmonics[:, degree**2 : (degree + 1) ** 2],
         jnp.asarray(coupling, harmonics.dtype),
     )
-    spread = _spread(rotation, weights.shape[-1])
+    wide = spread(rotation, weights.shape[-1])
     result = jnp.zeros((), weights.dtype)
     for m in range(len(coupling)):
-        result = result + spread[:, m] * (neighbor[:, m, None] * weights[:, None])
+        result = result + wide[:, m] * (neighbor[:, m, None] * weights[:, None])
     return result
-
-
-def _spread(values: Float[Array, "..."], channels: int) -> Float[Array, "... channels"]:
-    """Repeat along a new axis of channels.
-
-    Written as a matrix product, because its derivative then is one too: XLA sums over the last
-    axis of an array ten times slower on a CPU than it multiplies it with a vector of ones.
-    """
-    ones = jnp.ones((1, channels), values.dtype)
-    return (values.reshape(-1, 1) @ ones).reshape(*values.shape, channels)

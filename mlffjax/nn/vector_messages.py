@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from mlffjax.graph import EdgeGraph
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
+from mlffjax.nn.groups import spread
 from mlffjax.nn.scatter import masked
 from mlffjax.types import AtomFeatures, EdgeVectors
 
@@ -82,10 +83,7 @@ def _messages(terms: EdgeTerms) -> EdgeTerms:
     """Scalar and vector messages of a block of edges."""
     (sources, *vectors), (basis, directions) = terms.senders, terms.edges
     force, scalar, *gate = jnp.split(sources * (basis @ terms.shared), 2 + len(vectors), axis=1)
-    # A matrix product with ones, because its derivative then is one too: XLA sums over the
-    # last axis of an array much slower on a CPU.
-    ones = jnp.ones((1, force.shape[1]), force.dtype)
-    vector = force[:, None, :] * (directions[:, :, None] @ ones)
+    vector = force[:, None, :] * spread(directions, force.shape[1])
     if vectors:
         vector = vector + gate[0][:, None, :] * vectors[0]
     return EdgeTerms(receivers=(scalar, vector))
