@@ -4,12 +4,15 @@
     python benchmarks/kernels.py mace molecule1205 --top 40 --json kernels.json
     python benchmarks/kernels.py mace bpa27 --structure bpa27=train_300K.xyz
 
-Runs on the device that JAX finds. Random weights, float32, neighbour lists at hand.
+Runs on the device that JAX finds, with the settings of our command line but for huge pages
+(``GLIBC_TUNABLES=glibc.malloc.hugetlb=1`` asks for them). Random weights, float32, neighbour lists
+at hand.
 """
 
 import argparse
 import gzip
 import json
+import os
 import re
 import tempfile
 import time
@@ -18,6 +21,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from mlffjax.allocator import keep_freed_memory
+from mlffjax.xla_flags import WITHOUT_TILES
+
+os.environ.setdefault("XLA_FLAGS", WITHOUT_TILES)
 
 import jax
 import numpy as np
@@ -37,6 +45,7 @@ TIMED, PROFILED = 20, 5
 
 def main() -> None:
     args = parse()
+    keep_freed_memory()
     potential, graph = case(args)
     program = jax.jit(Potential.energy_forces).lower(potential, graph).compile()
 
