@@ -12,6 +12,7 @@ from mlffjax.md import device_neighbors
 from mlffjax.md.barostat import internal_pressure, volume
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
+from mlffjax.md.invariants import body_of_loop
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, Integrator, State
 from mlffjax.md.stability import broken_bonds
 from mlffjax.md.velocities import kinetic_energy, temperature
@@ -181,7 +182,6 @@ def advance(
       first: number of steps done before; rows and frames fall on multiples of the intervals.
       count: steps to do, at most ``program.steps``.
     """
-    evaluate = evaluator(program, potential, system)
     rows = -(-program.steps // program.thermo_interval) + 1
     frames = -(-program.steps // program.frame_interval) + 1
     shape = (frames, *state.position.shape)
@@ -193,7 +193,8 @@ def advance(
     def unfinished(stretch: Stretch) -> Array:
         return (stretch.done < count) & ~stretch.overflow & stretch.sound
 
-    def one_step(stretch: Stretch) -> Stretch:
+    def one_step(potential: Potential, stretch: Stretch) -> Stretch:
+        evaluate = evaluator(program, potential, system)
         done = stretch.done + 1
         conditions = program.integrator.conditions(first + done, state.position.dtype)
         after = program.integrator.step(evaluate, stretch.state, conditions)
@@ -206,7 +207,7 @@ def advance(
 
     false = jnp.zeros((), bool)
     begin = Stretch(state, state, empty, jnp.zeros((), jnp.int32), false, ~false)
-    return jax.lax.while_loop(unfinished, one_step, begin)
+    return jax.lax.while_loop(unfinished, body_of_loop(one_step, potential, begin), begin)
 
 
 def _recorded(

@@ -25,6 +25,7 @@ from mlffjax.md import chunk, device_neighbors
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.chunk import Program, System
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
+from mlffjax.md.invariants import body_of_loop
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
 from mlffjax.md.velocities import remove_drift
 from mlffjax.potential import Potential
@@ -219,7 +220,7 @@ def advance(
     def unfinished(stretch: ReplicaStretch) -> Array:
         return (stretch.done < count) & ~stretch.overflow & jnp.any(running(stretch))
 
-    def one_step(stretch: ReplicaStretch) -> ReplicaStretch:
+    def one_step(potential: Potential, stretch: ReplicaStretch) -> ReplicaStretch:
         moving, step = running(stretch), first + stretch.done + 1
         after, rows, sound = _stepped(program, potential, replicas, stretch.state, moving, step)
         keep = moving & sound
@@ -245,7 +246,7 @@ def advance(
         stopped=jnp.zeros(len(sound), jnp.int32),
         overflow=jnp.zeros((), bool),
     )
-    return jax.lax.while_loop(unfinished, one_step, begin)
+    return jax.lax.while_loop(unfinished, body_of_loop(one_step, potential, begin), begin)
 
 
 def _stepped(

@@ -1,0 +1,90 @@
+"""What stays the same in every turn of a loop, computed once before it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jaxtyping import PyTree
+
+Carry = TypeVar("Carry")
+
+#: A result that is larger than what it is computed from by more than this factor stays in the loop:
+#: a bias repeated for all edges costs more to read than to repeat.
+LARGEST_GROWTH = 2.0
+
+
+def body_of_loop(
+    function: Callable[[Any, Carry], Carry], fixed: PyTree, carry: Carry
+) -> Callable[[Carry], Carry]:
+    """``lambda carry: function(fixed, carry)`` without the work that depends on ``fixed`` alone.
+
+    A step of dynamics scales and joins the same parameters of the potential as the one before. XLA
+    leaves that in the loop: some fifth of the kernels of a step of NequIP on a GPU
+    (``benchmarks/gpu_kernels.py``). The results are those of ``function``.
+
+    Args:
+      function: pure, of ``fixed`` and of what the loop carries.
+      fixed: arrays that are the same in every turn.
+      carry: what the loop starts with, for its shapes.
+
+    Returns:
+      The body, for use within the trace in which this is called.
+    """
+    made: Any = jax.make_jaxpr(function, return_shape=True)(fixed, carry)
+    closed, shapes = made
+    program, given = closed.jaxpr, jax.tree.leaves(fixed)
+    ours, theirs = program.invars[: len(given)], program.invars[len(given) :]
+    early, late = _parted(program, ours)
+    # What the loop needs of what is known before it.
+    known = {*ours, *(v for eqn in early for v in eqn.outvars)}
+    needed = list(dict.fromkeys(v for v in _read(late, program) if v in known))
+    before = _program(closed, ours, needed, early)
+    values = jaxpr_as_fun(before)(*given)
+    within = _program(closed, [*needed, *theirs], program.outvars, late)
+
+    def body(carry: Carry) -> Carry:
+        results = jaxpr_as_fun(within)(*values, *jax.tree.leaves(carry))
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return body
+
+
+def _parted(program: Jaxpr, fixed: list[Var]) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
+    """Equations that depend on ``fixed`` and nothing that moves, and all others."""
+    known, constant = set(fixed), set(program.constvars)
+    early, late = [], []
+    for eqn in program.eqns:
+        read = [v for v in eqn.invars if not isinstance(v, Literal)]
+        if (
+            not eqn.effects
+            and any(v in known for v in read)
+            and all(v in known or v in constant for v in read)
+            and _size(eqn.outvars) <= LARGEST_GROWTH * _size(eqn.invars)
+        ):
+            early.append(eqn)
+            known.update(eqn.outvars)
+        else:
+            late.append(eqn)
+    return early, late
+
+
+def _size(variables: Sequence[Any]) -> int:
+    """Numbers in all of them."""
+    return sum(math.prod(v.aval.shape) for v in variables)
+
+
+def _read(equations: list[JaxprEqn], program: Jaxpr) -> list[Var]:
+    """Variables that equations and the outputs of their program read."""
+    inputs = [v for eqn in equations for v in eqn.invars]
+    return [v for v in [*inputs, *program.outvars] if not isinstance(v, Literal)]
+
+
+def _program(
+    whole: ClosedJaxpr, inputs: list[Var], outputs: list[Any], equations: list[JaxprEqn]
+) -> ClosedJaxpr:
+    """A part of a program as a program."""
+    debug = whole.jaxpr.debug_info.with_unknown_names()
+    part = whole.jaxpr.replace(invars=inputs, outvars=outputs, eqns=equations, debug_info=debug)
+    return whole.replace(jaxpr=part)
