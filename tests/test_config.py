@@ -100,15 +100,21 @@ def test_anchors_are_merged(tmp_path):
     """The mapping's own keys stand, of several anchors the first; ``x-`` holds no settings."""
     path = tmp_path / "merged.yaml"
     path.write_text(
-        "x-base: &base {a: 1, b: {c: 2}}\n"
-        "x-more: &more {a: 5, d: 6}\n"
-        "one: &one {<<: *base, b: 3}\n"
+        "x-base: &base {a: 1, bond: {c: 2}}\n"
+        "x-more: &more {a: 5, d: 6, bond: 4}\n"
+        "one: &one {<<: *base, bond: 3}\n"
         "two: {<<: [*base, *more]}\n"
+        "three: {<<: [*one, *more], d: 8}\n"
         "<<: *one\n"
         "a: 7\n"
     )
-    expected = {"one": {"a": 1, "b": 3}, "two": {"a": 1, "b": {"c": 2}, "d": 6}, "a": 7, "b": 3}
-    assert read_yaml(path) == expected
+    assert read_yaml(path) == {
+        "one": {"a": 1, "bond": 3},
+        "two": {"a": 1, "bond": {"c": 2}, "d": 6},
+        "three": {"a": 1, "bond": 3, "d": 8},
+        "a": 7,
+        "bond": 3,
+    }
 
 
 def test_a_missing_section_is_named(tmp_path):

@@ -21,21 +21,47 @@ class _Loader(yaml.SafeLoader):
     """
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        """A mapping as it stands in the text, before anything is merged into it."""
+        """A mapping with what is merged into it before its own entries.
+
+        PyYAML merges when it makes the values; which of two entries stands is not the same in
+        its releases (6.0.3 and 6.0.4), so nothing is left for it to merge.
+        """
         node = super().compose_mapping_node(anchor)
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue  # no key of a mapping in Python, which is found when it is made
+        own: dict[Any, Any] = {}
+        sources: list[yaml.MappingNode] = []
+        for key_node, value_node in node.value:
             merge = key_node.tag == "tag:yaml.org,2002:merge"
-            key = key_node.value if merge else self.construct_object(key_node)
-            if key in seen:
+            key = key_node.value if merge else self._key(key_node)
+            if key in own or (merge and sources):
                 raise ConfigError(
                     f"got the key {key!r} twice (line {key_node.start_mark.line + 1}); expected "
                     "it once; remove one"
                 )
-            seen.add(key)
+            if merge:
+                sources = _sources(value_node)
+            else:
+                own[key] = (key_node, value_node)
+        merged: dict[Any, Any] = {}
+        for source in sources:
+            for pair in source.value:
+                merged.setdefault(self._key(pair[0]), pair)
+        node.value = [*(pair for key, pair in merged.items() if key not in own), *own.values()]
         return node
+
+    def _key(self, node: yaml.Node) -> Any:
+        """What two equal keys share; of no scalar, which is no key in Python, the node itself."""
+        return self.construct_object(node) if isinstance(node, yaml.ScalarNode) else node
+
+
+def _sources(node: yaml.Node) -> list[yaml.MappingNode]:
+    """The mappings that ``<<: node`` merges, the first the strongest (YAML's merge key, 1.1)."""
+    sources = []
+    for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if not isinstance(each, yaml.MappingNode):
+            problem = f"expected a mapping for merging, but found a {each.id}"
+            raise yaml.constructor.ConstructorError(None, None, problem, each.start_mark)
+        sources.append(each)
+    return sources
 
 
 _Loader.add_implicit_resolver(
