@@ -58,7 +58,7 @@ def _sources(node: yaml.Node) -> list[yaml.MappingNode]:
     sources = []
     for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
         if not isinstance(each, yaml.MappingNode):
-            problem = f"expected a mapping for merging, but found a {each.id}"
+            problem = f"expected a mapping for merging, but found a {type(each).__name__}"
             raise yaml.constructor.ConstructorError(None, None, problem, each.start_mark)
         sources.append(each)
     return sources
