@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import jax
 import numpy as np
@@ -21,7 +21,6 @@ from mlffjax.config.training import MDValidationSettings
 from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
 from mlffjax.data.statistics import Statistics, compute_statistics
 from mlffjax.fine_tuning import starting_potential
-from mlffjax.md.validation import ReplicaCheck, starting_frames
 from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
 from mlffjax.potential import Potential
 from mlffjax.prediction import compare
@@ -30,6 +29,9 @@ from mlffjax.training.evaluate import Evaluation, evaluate
 from mlffjax.training.folder import newest
 from mlffjax.training.loop import train as run_training
 from mlffjax.training.metrics import Metrics
+
+if TYPE_CHECKING:
+    from mlffjax.md.validation import ReplicaCheck
 
 SETTINGS_FILE = "settings.yaml"
 SPLIT_FILE = "split.json"
@@ -280,10 +282,13 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
 
 def dynamics_check(
     settings: MDValidationSettings | None, frames: Sequence[Frame]
-) -> ReplicaCheck | None:
+) -> "ReplicaCheck | None":
     """What runs the dynamics of validations; ``None`` without the setting or without frames."""
     if settings is None or not len(frames):
         return None
+    # JAX-MD, which takes seconds to load, is not needed otherwise.
+    from mlffjax.md.validation import ReplicaCheck, starting_frames
+
     md = MDSettings(
         ensemble=settings.ensemble,
         steps=settings.steps,

@@ -5,9 +5,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import pytest
-from jaxtyping import install_import_hook
+from mlffjax.xla_flags import use_plain_loops
+
+use_plain_loops()  # as the command line does, before JAX is loaded
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
 
 CACHE = os.environ.get("MLFFJAX_TEST_CACHE") or Path(
     os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "mlffjax-tests"
@@ -16,7 +20,13 @@ CACHE = os.environ.get("MLFFJAX_TEST_CACHE") or Path(
 jax.config.update("jax_enable_x64", True)
 if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+# Compiling is most of the time of the tests: LLVM is told to optimise little, in processes that
+# tests start too. MLFFJAX_TEST_OPTIMIZED=1 leaves it as it is for users.
+if os.environ.get("MLFFJAX_TEST_OPTIMIZED") != "1":
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 # Shapes and types of every annotated argument and result are checked while JAX traces. Only
 # where arrays are computed: the pytrees of graph.py and potential.py also hold NumPy arrays on

@@ -156,8 +156,7 @@ def config(tmp_path, start, frames):
     return file
 
 
-def test_a_run_goes_on_from_the_potential_and_resumes_without_it(config, potential, capsys):
-    """Element energies are fitted once: a resumed run needs the potential no more."""
+def test_a_run_goes_on_from_the_potential(config, potential, capsys):
     folder = config.parent / "run"
     assert main(["train", str(config), "--dry-run"]) == 0
     assert f"of {config.parent / 'start'}" in capsys.readouterr().out
@@ -174,6 +173,14 @@ def test_a_run_goes_on_from_the_potential_and_resumes_without_it(config, potenti
     ]
     # Four steps of at most the learning rate each, from the potential's parameters.
     assert 0 < max(moved) < 5e-3
+
+
+@pytest.mark.slow
+def test_a_run_resumes_without_the_potential(config):
+    """Element energies are fitted once: a resumed run needs the potential no more."""
+    folder = config.parent / "run"
+    assert main(["train", str(config)]) == 0
+    first = checkpoint.load(folder / "last")
     whole = config.parent / "whole"
     assert main(["train", str(config), "training.epochs=3", f"output.folder={whole}"]) == 0
     shutil.rmtree(config.parent / "start")

@@ -39,7 +39,8 @@ def _settings(**kwargs) -> MDSettings:
     )
 
 
-@pytest.mark.parametrize("repeats", [6, pytest.param(11, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("repeats", [6, 11])
 def test_energies_equal_those_of_the_host_and_are_conserved(repeats, monkeypatch):
     monkeypatch.setattr(dn, "CELL_SLOT_COST", 0.1)
     atoms, potential = _argon(repeats), lennard_jones(cutoff=CUTOFF, dtype=jnp.float64)

@@ -147,7 +147,7 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(redone.thermo.step, np.arange(121))
 
 
-@pytest.mark.parametrize("skin", [0.0, 1.0])
+@pytest.mark.parametrize("skin", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_a_list_of_pairs_gives_the_run_of_a_list_of_edges(monkeypatch, skin):
     module = SO3krates(cutoff=3.0, num_features=12, num_layers=1, num_heads=2, num_radial=8)
     potential = _potential(module, [6, 8, 1], scale=0.1)

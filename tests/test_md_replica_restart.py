@@ -82,6 +82,7 @@ run_replicas(argon_potential(), argon((2, 2, 1)), settings, folder={folder!r})
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on(tmp_path):
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     code = CHILD.format(tests=str(Path(__file__).parent), folder=str(killed))

@@ -72,7 +72,12 @@ DIFFERENT = ("CH3CH2OH", "H2O", "CH4")
 
 @pytest.mark.parametrize(
     ("ensemble", "names"),
-    [("nve", DIFFERENT), ("langevin", DIFFERENT), ("nose-hoover", DIFFERENT), ("csvr", DIFFERENT)],
+    [
+        ("csvr", DIFFERENT),
+        pytest.param("nve", DIFFERENT, marks=pytest.mark.slow),
+        pytest.param("langevin", DIFFERENT, marks=pytest.mark.slow),
+        pytest.param("nose-hoover", DIFFERENT, marks=pytest.mark.slow),
+    ],
 )
 def test_molecules_and_temperatures_as_in_single_runs(ensemble, names):
     potential = _potential(Springs(cutoff=6.0))
@@ -109,7 +114,9 @@ def _argon(repeat, a):
     "special",
     [
         {"ensemble": "nve", "record_pressure": True},
-        {"ensemble": "npt-nose-hoover", "barostat_period_fs": 100.0},
+        pytest.param(
+            {"ensemble": "npt-nose-hoover", "barostat_period_fs": 100.0}, marks=pytest.mark.slow
+        ),
         {"ensemble": "npt-scr", "cell_motion": "flexible", "skin": 0.0},
         pytest.param(
             {"ensemble": "npt-scr", "cell_motion": "orthorhombic"}, marks=pytest.mark.slow
@@ -164,6 +171,7 @@ def test_a_barostat_with_chains_of_different_degrees_of_freedom():
         _same(together[k], run_md(potential, structure, single))
 
 
+@pytest.mark.slow
 def test_cell_lists_of_different_structures_as_in_single_runs(monkeypatch):
     monkeypatch.setattr(device_neighbors, "CELL_SLOT_COST", 0.01)
     potential = _potential(LennardJones(cutoff=4.5), [18])
@@ -280,6 +288,7 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
         assert_allclose(a.final.positions, b.final.positions, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_rebuilding_one_after_the_other_changes_nothing(monkeypatch):
     potential = _potential(Springs(cutoff=6.0))
     structures = [molecule("H2O"), molecule("CH4"), molecule("CO2")]

@@ -103,6 +103,7 @@ def test_the_volume_of_an_ideal_gas():
     assert work == pytest.approx((count - 1) * kT, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_primitive_cell_behaves_as_its_supercell():
     cell = np.array([[3.9, 0.1, 0.0], [0.3, 4.1, 0.2], [-0.2, 0.4, 3.8]])
     primitive = Atoms("Ar2", scaled_positions=[[0, 0, 0], [0.45, 0.5, 0.52]], cell=cell, pbc=True)
@@ -232,6 +233,7 @@ def test_targets_of_a_ramp():
         assert conditions.pressure == pytest.approx(units.GPA)
 
 
+@pytest.mark.slow
 def test_the_centre_of_mass_stays_in_langevin_dynamics_on_request():
     potential = _potential(LennardJones(cutoff=6.0))
     settings = _settings(ensemble="langevin", steps=50, friction_per_ps=10.0)

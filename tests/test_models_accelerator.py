@@ -48,6 +48,7 @@ def test_energy_and_forces(name, monkeypatch):
     assert_same(got, expected)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_force_loss(monkeypatch):
     model = helpers.Model(helpers.small("so3krates"))
     gradient = jax.grad(helpers.force_loss)

@@ -79,6 +79,7 @@ def test_ablations_and_direct_forces_turn_with_the_structure(settings):
     np.testing.assert_allclose(second.forces, first.forces @ turn.T, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_angle_about_the_edges_does_not_matter(monkeypatch):
     """Default numbers of azimuths; what is left is the quadrature error of SiLU."""
     model = module(max_degree=3, max_order=2, attention_grid=(7, 24), feed_forward_grid=(12, 24))

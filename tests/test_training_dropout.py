@@ -69,6 +69,7 @@ def distance(a: Potential, b: Potential) -> float:
     return max(float(np.abs(x - y).max()) for x, y in leaves)
 
 
+@pytest.mark.slow
 def test_dropout_and_its_seed_change_the_training(whole: Potential, tmp_path: Path) -> None:
     assert distance(whole, run(untrained(rate=0.0), tmp_path / "plain")) > 1e-3
     assert distance(whole, run(untrained(), tmp_path / "other", seed=1)) > 1e-3

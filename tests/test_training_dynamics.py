@@ -73,6 +73,7 @@ def test_dynamics_every_other_validation_and_at_the_end(tmp_path: Path) -> None:
     assert result.best_step == 8
 
 
+@pytest.mark.slow
 def test_a_resumed_run_repeats_its_dynamics(tmp_path: Path) -> None:
     whole = train(
         untrained(), TRAIN, VALID, settings(12), tmp_path / "whole", dynamics=from_parameters

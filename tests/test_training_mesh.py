@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from clusters import clusters, untrained
 
 from mlffjax import checkpoint
@@ -29,6 +30,7 @@ def trained(folder: Path) -> Potential:
     return train(untrained(), frames, frames[:3], SETTINGS, folder).potential
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
     code = (

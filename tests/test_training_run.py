@@ -223,6 +223,7 @@ def test_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
     checkpoint.load(tmp_path / "best")
 
 
+@pytest.mark.slow
 def test_plateau_lowers_the_rate_and_survives_a_resume(tmp_path: Path) -> None:
     settings = changed(
         validation_interval=2,

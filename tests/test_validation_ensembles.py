@@ -20,6 +20,7 @@ def verdict(ensembles, title, steps):
     return ensembles.judge(case, runs)
 
 
+@pytest.mark.slow
 def test_langevin_dynamics_of_oscillators_passes(ensembles):
     row = verdict(ensembles, "Langevin, oscillators", 60_000)
     assert row["passes"]

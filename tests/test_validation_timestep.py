@@ -34,7 +34,10 @@ def timestep():
     return script("timestep")
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("schnet", "float32"), ("painn", "float64")])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [pytest.param("schnet", "float32", marks=pytest.mark.slow), ("painn", "float64")],
+)
 def test_the_fluctuation_of_a_network_falls_with_the_square_of_the_time_step(timestep, name, dtype):
     run = timestep.measure(timestep.potential(name).astype(dtype))
     assert run["slope"] == pytest.approx(2, abs=0.1)

@@ -29,7 +29,7 @@ def prepare(*, compilation_cache: bool) -> None:
     if compilation_cache:
         if not environment.get("JAX_COMPILATION_CACHE_DIR"):
             environment["JAX_COMPILATION_CACHE_DIR"] = str(cache_folder())
-        environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+        environment.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         # XLA's loader writes an error line for every cached program whose list of processor
         # features names XLA's own tuning flags; failures still arrive as Python exceptions.
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
