@@ -172,7 +172,7 @@ def test_killed_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
     folder, result = undisturbed
     killed = tmp_path / "killed"
     code = (
-        "import sys, jax; sys.path.insert(0, sys.argv[1]); import conftest, time\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); import conftest, time\n"
         "from pathlib import Path; import test_explore_hopping as t\n"
         "from mlffjax.explore import minima_hopping as m\n"
         "judge = m._Search._judge\n"

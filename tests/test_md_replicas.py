@@ -92,6 +92,7 @@ def test_molecules_and_temperatures_as_in_single_runs(ensemble, names):
         _same(result, run_md(potential, structure, settings))
 
 
+@pytest.mark.slow
 def test_copies_differ_by_their_seeds_and_pass_the_cell_and_the_skin():
     potential = _potential(LennardJones(cutoff=6.0), [18])
     atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
@@ -137,6 +138,7 @@ def test_each_has_its_own_cell_as_in_single_runs(special):
     assert (min(moved) > 1e-4) == special["ensemble"].startswith("npt")
 
 
+@pytest.mark.slow
 def test_different_cells_and_pressures_and_a_cell_that_shrinks_below_its_copies():
     potential = _potential(LennardJones(cutoff=5.0), [18])
     structures = [_argon((2, 2, 2), 9.4), _argon((3, 2, 2), 9.6)]
@@ -195,6 +197,7 @@ def test_cell_lists_of_different_structures_as_in_single_runs(monkeypatch):
         _same(together[k], single)
 
 
+@pytest.mark.slow
 def test_a_lone_atom_beside_others_keeps_its_momentum():
     potential = _potential(LennardJones(cutoff=5.0), [18])
     lone = _argon((1, 1, 1), 5.3)

@@ -71,6 +71,7 @@ def test_matrix_exponential():
     assert_allclose(barostat.exponential(matrix), jax.scipy.linalg.expm(matrix), atol=1e-15)
 
 
+@pytest.mark.slow
 def test_the_volume_of_an_ideal_gas():
     # <V> = (f/3 + 1) kT / P with f = 3 N - 3: p(V) ~ V^(f/3) exp(-P V / kT).
     count, kT = 8, units.BOLTZMANN * 300

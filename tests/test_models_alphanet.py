@@ -91,6 +91,7 @@ def _forces_at(model, atoms, index, shifts):
     return forces
 
 
+@pytest.mark.slow
 def test_only_the_default_is_continuous_at_the_cutoff(smooth, published):
     """A third atom that crosses the cutoff of the first of two."""
     assert smooth.module.smooth

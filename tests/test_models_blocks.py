@@ -32,7 +32,7 @@ def assert_same(got, expected):
 
 
 #: The others take a minute together.
-QUICK = ("equiformer_v2", "painn")
+QUICK = ("painn", "schnet")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def test_layers_have_the_features_that_exist_and_reach_the_energy():
     ]
 
 
+@pytest.mark.slow
 def test_natural_parity_alone():
     module = NequIP(
         cutoff=CUTOFF,

@@ -94,6 +94,7 @@ def graph(potential):
     )
 
 
+@pytest.mark.slow
 def test_a_compressed_potential_is_close_and_closer_with_a_smaller_tolerance(potential, graph):
     exact = forces(potential, graph)
     errors = []
