@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors, half
 from mlffjax.models import Architecture
 from mlffjax.models.base import EXPANSION, AtomwiseOutput
+from mlffjax.nn import backend
 from mlffjax.nn.scatter import masked, sum_over_graph
 from mlffjax.types import AtomScalars, Energies, Forces, Params, Stresses
 
@@ -330,6 +331,9 @@ class Potential:
 def _forces(gradient: Float[Array, "edges 3"], graph: AtomGraph) -> Forces:
     """``F_k = -dE/dr_k``; an edge vector rises with its sender and falls with its receiver."""
     count = graph.positions.shape[0]
+    if not backend.on_cpu():  # one sum, where two would be two kernels
+        places = jnp.concatenate([graph.receivers, graph.senders])
+        return jax.ops.segment_sum(jnp.concatenate([gradient, -gradient]), places, count)
     at_receiver = jax.ops.segment_sum(gradient, graph.receivers, count, indices_are_sorted=True)
     at_sender = jax.ops.segment_sum(gradient, graph.senders, count)
     return at_receiver - at_sender

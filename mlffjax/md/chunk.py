@@ -64,24 +64,79 @@ class Program:
 
 @struct.dataclass
 class Records:
-    """Rows and frames of a stretch; those never reached hold zeros.
+    """Rows and frames of a stretch, of one simulation or of many replicas.
+
+    Those never reached hold zeros. The last row and the last frame are none: what is not to be
+    recorded is put there.
 
     Attributes:
       thermo: potential, kinetic and conserved energy in eV, and, if the pressure is computed,
-        volume in Angstrom^3 and pressure in eV/Angstrom^3 ``[rows, 3 or 5]``.
-      energy: interaction energy of the frames ``[frames]`` in eV.
-      positions: ``[frames, atoms, 3]`` in Angstrom.
-      momenta: ``[frames, atoms, 3]`` in sqrt(amu eV).
-      forces: ``[frames, atoms, 3]`` in eV/Angstrom.
-      cell: ``[frames, 3, 3]`` in Angstrom; ``None`` where it does not move.
+        volume in Angstrom^3 and pressure in eV/Angstrom^3 ``[rows, (replicas,) 3 or 5]``.
+      energy: interaction energy of the frames ``[frames, (replicas)]`` in eV.
+      positions: ``[frames, (replicas,) atoms, 3]`` in Angstrom.
+      momenta: ``[frames, (replicas,) atoms, 3]`` in sqrt(amu eV).
+      forces: ``[frames, (replicas,) atoms, 3]`` in eV/Angstrom.
+      cell: ``[frames, (replicas,) 3, 3]`` in Angstrom; ``None`` where it does not move.
     """
 
-    thermo: Float[Array, "rows columns"]
-    energy: Float[Array, "frames"]
-    positions: Float[Array, "frames atoms 3"]
-    momenta: Float[Array, "frames atoms 3"]
-    forces: Float[Array, "frames atoms 3"]
-    cell: Float[Array, "frames 3 3"] | None = None
+    thermo: Float[Array, "rows *replicas columns"]
+    energy: Float[Array, "frames *replicas"]
+    positions: Float[Array, "frames *replicas atoms 3"]
+    momenta: Float[Array, "frames *replicas atoms 3"]
+    forces: Float[Array, "frames *replicas atoms 3"]
+    cell: Float[Array, "frames *replicas 3 3"] | None = None
+
+    @classmethod
+    def empty(cls, program: Program, state: State) -> "Records":
+        """Room for what a stretch of steps from ``state`` can leave."""
+        rows = -(-program.steps // program.thermo_interval) + 1
+        frames = -(-program.steps // program.frame_interval) + 1
+        zeros = partial(jnp.zeros, dtype=state.position.dtype)
+        *replicas, _, _ = state.position.shape
+        moving = program.integrator.moving_cell
+        return cls(
+            thermo=zeros((rows, *replicas, 5 if program.pressure else 3)),
+            energy=zeros((frames, *replicas)),
+            positions=zeros((frames, *state.position.shape)),
+            momenta=zeros((frames, *state.position.shape)),
+            forces=zeros((frames, *state.position.shape)),
+            cell=zeros((frames, *replicas, 3, 3)) if moving else None,
+        )
+
+    def with_step(
+        self,
+        program: Program,
+        state: State,
+        values: Float[Array, "*replicas columns"],
+        step: Int[Array, ""],
+        first: Int[Array, ""],
+        valid: Bool[Array, ""],
+    ) -> "Records":
+        """With the row ``values`` and the frame of a step, if it is its turn and ``valid``.
+
+        Args:
+          program: with the intervals.
+          state: after the step.
+          values: the row.
+          step: its number.
+          first: number of steps done before the stretch.
+          valid: whether to record it at all.
+        """
+
+        def put(interval: int, array: Array, value: Array) -> Array:
+            index = step // interval - first // interval - 1
+            place = jnp.where(valid & (step % interval == 0), index, len(array) - 1)
+            return jax.lax.dynamic_update_index_in_dim(array, value, place, 0)
+
+        frame = partial(put, program.frame_interval)
+        return Records(
+            thermo=put(program.thermo_interval, self.thermo, values),
+            energy=frame(self.energy, state.force.energy),
+            positions=frame(self.positions, state.position),
+            momenta=frame(self.momenta, state.momentum),
+            forces=frame(self.forces, state.force.forces),
+            cell=None if self.cell is None else frame(self.cell, state.force.cell),
+        )
 
 
 @struct.dataclass
@@ -90,7 +145,7 @@ class Stretch:
 
     Attributes:
       state: after the last step.
-      previous: before the last step; the last sound one where that step was not.
+      previous: before the last step, without its list; the last sound one where that step was not.
       records: rows and frames; those of the last step too, unless it was unsound.
       done: steps done, the last one included.
       overflow: the neighbour list ran out of room in the last step; all of it is void.
@@ -104,6 +159,11 @@ class Stretch:
     done: Int[Array, ""]
     overflow: Bool[Array, ""]
     sound: Bool[Array, ""]
+
+    def last_sound(self) -> State:
+        """The state before a step that was not sound, with the list of that step."""
+        neighbors = self.state.force.neighbors
+        return self.previous.set(force=replace(self.previous.force, neighbors=neighbors))
 
 
 def evaluator(program: Program, potential: Potential, system: System) -> Evaluate:
@@ -182,13 +242,6 @@ def advance(
       first: number of steps done before; rows and frames fall on multiples of the intervals.
       count: steps to do, at most ``program.steps``.
     """
-    rows = -(-program.steps // program.thermo_interval) + 1
-    frames = -(-program.steps // program.frame_interval) + 1
-    shape = (frames, *state.position.shape)
-    zeros = partial(jnp.zeros, dtype=state.position.dtype)
-    cells = zeros((frames, 3, 3)) if program.integrator.moving_cell else None
-    table = zeros((rows, 5 if program.pressure else 3))
-    empty = Records(table, zeros((frames,)), zeros(shape), zeros(shape), zeros(shape), cells)
 
     def unfinished(stretch: Stretch) -> Array:
         return (stretch.done < count) & ~stretch.overflow & stretch.sound
@@ -202,41 +255,19 @@ def advance(
         sound = is_sound(program, system, after)
         values = row(program, after, conditions)
         valid = sound & ~overflow
-        records = _recorded(program, stretch.records, after, values, first + done, first, valid)
-        return Stretch(after, stretch.state, records, done, overflow, sound)
+        records = stretch.records.with_step(program, after, values, first + done, first, valid)
+        return Stretch(after, _listless(stretch.state), records, done, overflow, sound)
 
-    false = jnp.zeros((), bool)
-    begin = Stretch(state, state, empty, jnp.zeros((), jnp.int32), false, ~false)
+    false, none = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+    begin = Stretch(
+        state, _listless(state), Records.empty(program, state), none, overflow=false, sound=~false
+    )
     return jax.lax.while_loop(unfinished, body_of_loop(one_step, potential, begin), begin)
 
 
-def _recorded(
-    program: Program,
-    records: Records,
-    state: State,
-    values: Float[Array, "columns"],
-    step: Int[Array, ""],
-    first: Int[Array, ""],
-    valid: Bool[Array, ""],
-) -> Records:
-    """Records with the row and the frame of this step, if it is its turn."""
-
-    def slot(interval: int, size: int) -> Array:
-        index = step // interval - first // interval - 1
-        return jnp.where(valid & (step % interval == 0), index, size)
-
-    row = slot(program.thermo_interval, records.thermo.shape[0])
-    frame = slot(program.frame_interval, records.energy.shape[0])
-    put = lambda array, index, value: array.at[index].set(value, mode="drop")  # noqa: E731
-    cell = None if records.cell is None else put(records.cell, frame, state.force.cell)
-    return Records(
-        thermo=put(records.thermo, row, values),
-        energy=put(records.energy, frame, state.force.energy),
-        positions=put(records.positions, frame, state.position),
-        momenta=put(records.momenta, frame, state.momentum),
-        forces=put(records.forces, frame, state.force.forces),
-        cell=cell,
-    )
+def _listless(state: State) -> State:
+    """The state without its neighbour list, which would be copied in every step."""
+    return state.set(force=replace(state.force, neighbors=None))
 
 
 def row(program: Program, state: State, conditions: Conditions) -> Float[Array, "columns"]:
@@ -255,8 +286,7 @@ def is_sound(program: Program, system: System, state: State) -> Bool[Array, ""]:
     kinetic = kinetic_energy(state.momentum, state.mass)
     sound = (
         jnp.isfinite(state.force.energy)
-        & jnp.all(jnp.isfinite(state.force.forces))
-        & jnp.all(jnp.isfinite(state.position))
+        & jnp.all(jnp.isfinite(state.force.forces) & jnp.isfinite(state.position))
         & (temperature(kinetic, program.integrator.dof) < program.explosion_temperature)
     )
     if system.bonds is None:

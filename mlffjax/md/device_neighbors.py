@@ -333,11 +333,9 @@ def current_graph(
       cell: lattice vectors as rows, in Angstrom; zeros for a molecule.
     """
     count = positions.shape[0]
-    vectors = (
-        positions[neighbors.senders]
-        - positions[neighbors.receivers]
-        + neighbors.shifts.astype(positions.dtype) @ cell
-    )
+    vectors = positions[neighbors.senders] - positions[neighbors.receivers]
+    if any(plan.pbc):
+        vectors += sum(neighbors.shifts[:, k, None] * cell[k] for k in range(3) if plan.pbc[k])
     near = neighbors.mask & (jnp.sum(vectors**2, axis=-1) < plan.cutoff**2)
     senders, receivers, shifts, mask = (
         neighbors.senders,

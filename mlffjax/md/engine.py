@@ -324,7 +324,7 @@ class Run:
         for _ in range(MAX_REDO):
             stretch = self._advance(first, count)
             if not bool(stretch.overflow):
-                self.state = stretch.state if bool(stretch.sound) else stretch.previous
+                self.state = stretch.state if bool(stretch.sound) else stretch.last_sound()
                 return stretch
             self.redone += 1
             self._enlarge(stretch.state)

@@ -10,8 +10,9 @@ from jaxtyping import PyTree
 
 Carry = TypeVar("Carry")
 
-#: A result that is larger than what it is computed from by more than this factor stays in the loop:
-#: a bias repeated for all edges costs more to read than to repeat.
+#: What is repeated in the loop if its result is larger than what it is made from by more than a
+#: factor: a bias repeated for all edges costs more to read than to repeat.
+REPEATED = {"broadcast_in_dim", "iota"}
 LARGEST_GROWTH = 2.0
 
 
@@ -39,7 +40,8 @@ def body_of_loop(
     early, late = _parted(program, ours)
     # What the loop needs of what is known before it.
     known = {*ours, *(v for eqn in early for v in eqn.outvars)}
-    needed = list(dict.fromkeys(v for v in _read(late, program) if v in known))
+    made_within = {v for eqn in late for v in eqn.outvars}
+    needed = list(dict.fromkeys(v for v in _read(late, program) if v in known - made_within))
     before = _program(closed, ours, needed, early)
     values = jaxpr_as_fun(before)(*given)
     within = _program(closed, [*needed, *theirs], program.outvars, late)
@@ -52,22 +54,24 @@ def body_of_loop(
 
 
 def _parted(program: Jaxpr, fixed: list[Var]) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
-    """Equations that depend on ``fixed`` and nothing that moves, and all others."""
-    known, constant = set(fixed), set(program.constvars)
-    early, late = [], []
+    """Equations that depend on nothing that moves, and those of the loop, some of which are both."""
+    known = {*fixed, *program.constvars}
+    early = []
     for eqn in program.eqns:
-        read = [v for v in eqn.invars if not isinstance(v, Literal)]
-        if (
-            not eqn.effects
-            and any(v in known for v in read)
-            and all(v in known or v in constant for v in read)
-            and _size(eqn.outvars) <= LARGEST_GROWTH * _size(eqn.invars)
-        ):
+        if not eqn.effects and all(isinstance(v, Literal) or v in known for v in eqn.invars):
             early.append(eqn)
             known.update(eqn.outvars)
-        else:
+    before, late, wanted = {id(eqn) for eqn in early}, [], set(_read([], program))
+    for eqn in reversed(program.eqns):
+        if id(eqn) not in before or (_repeated(eqn) and wanted.intersection(eqn.outvars)):
             late.append(eqn)
-    return early, late
+            wanted.update(v for v in eqn.invars if not isinstance(v, Literal))
+    return early, late[::-1]
+
+
+def _repeated(eqn: JaxprEqn) -> bool:
+    growth = LARGEST_GROWTH * _size([v for v in eqn.invars if not isinstance(v, Literal)])
+    return eqn.primitive.name in REPEATED and _size(eqn.outvars) > growth
 
 
 def _size(variables: Sequence[Any]) -> int:

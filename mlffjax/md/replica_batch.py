@@ -228,7 +228,7 @@ class Batch:
         single = replace(program.single, plan=plan)
         self.program = ReplicaProgram(single, edges, program.fixed_center)
 
-    def _records(self, records: Any, k: int) -> Records:
+    def _records(self, records: Records, k: int) -> Records:
         """What one replica has left in a stretch, without padding."""
         count = len(self.runs[k].frame.numbers)
         return Records(

@@ -23,7 +23,7 @@ from mlffjax.compaction import first_true
 from mlffjax.graph import AtomGraph
 from mlffjax.md import chunk, device_neighbors
 from mlffjax.md.bonds import Bonds
-from mlffjax.md.chunk import Program, System
+from mlffjax.md.chunk import Program, Records, System
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
 from mlffjax.md.invariants import body_of_loop
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
@@ -116,25 +116,6 @@ class ReplicaNeighbors:
 
 
 @struct.dataclass
-class ReplicaRecords:
-    """Rows and frames of a stretch; those never reached hold zeros.
-
-    Attributes:
-      thermo: as in :class:`mlffjax.md.chunk.Records` ``[rows, replicas, 3 or 5]``.
-      energy: ``[frames, replicas]`` in eV.
-      positions, momenta, forces: ``[frames, replicas, atoms, 3]``.
-      cell: ``[frames, replicas, 3, 3]`` in Angstrom; ``None`` where it does not move.
-    """
-
-    thermo: Float[Array, "rows replicas columns"]
-    energy: Float[Array, "frames replicas"]
-    positions: Float[Array, "frames replicas atoms 3"]
-    momenta: Float[Array, "frames replicas atoms 3"]
-    forces: Float[Array, "frames replicas atoms 3"]
-    cell: Float[Array, "frames replicas 3 3"] | None = None
-
-
-@struct.dataclass
 class ReplicaStretch:
     """The outcome of a stretch of steps.
 
@@ -150,7 +131,7 @@ class ReplicaStretch:
 
     state: State
     failed: State
-    records: ReplicaRecords
+    records: Records
     done: Int[Array, ""]
     sound: Bool[Array, "replicas"]
     stopped: Int[Array, "replicas"]
@@ -230,7 +211,7 @@ def advance(
         return ReplicaStretch(
             state=kept,
             failed=_chosen(moving & ~sound, after, stretch.failed),
-            records=_recorded(program.single, stretch.records, kept, rows, step, first, ~overflow),
+            records=stretch.records.with_step(program.single, kept, rows, step, first, ~overflow),
             done=stretch.done + 1,
             sound=stretch.sound & (sound | ~moving),
             stopped=stretch.stopped + keep.astype(jnp.int32),
@@ -240,7 +221,7 @@ def advance(
     begin = ReplicaStretch(
         state=state,
         failed=state,
-        records=_empty(program.single, state),
+        records=Records.empty(program.single, state),
         done=jnp.zeros((), jnp.int32),
         sound=sound,
         stopped=jnp.zeros(len(sound), jnp.int32),
@@ -427,49 +408,6 @@ def _chosen(where: Bool[Array, "replicas"], new: State, old: State) -> State:
         return jnp.where(mask, a, b)
 
     return jax.tree.map(choose, new, old)
-
-
-def _empty(single: Program, state: State) -> ReplicaRecords:
-    rows = -(-single.steps // single.thermo_interval) + 1
-    frames = -(-single.steps // single.frame_interval) + 1
-    zeros = partial(jnp.zeros, dtype=state.position.dtype)
-    count, shape = len(state.position), (frames, *state.position.shape)
-    return ReplicaRecords(
-        thermo=zeros((rows, count, 5 if single.pressure else 3)),
-        energy=zeros((frames, count)),
-        positions=zeros(shape),
-        momenta=zeros(shape),
-        forces=zeros(shape),
-        cell=zeros((frames, count, 3, 3)) if single.integrator.moving_cell else None,
-    )
-
-
-def _recorded(
-    single: Program,
-    records: ReplicaRecords,
-    state: State,
-    rows: Float[Array, "replicas columns"],
-    step: Int[Array, ""],
-    first: Int[Array, ""],
-    valid: Bool[Array, ""],
-) -> ReplicaRecords:
-    """Records with the rows and the frames of this step, if it is its turn."""
-
-    def slot(interval: int, size: int) -> Array:
-        index = step // interval - first // interval - 1
-        return jnp.where(valid & (step % interval == 0), index, size)
-
-    row = slot(single.thermo_interval, records.thermo.shape[0])
-    frame = slot(single.frame_interval, records.energy.shape[0])
-    put = lambda array, index, value: array.at[index].set(value, mode="drop")  # noqa: E731
-    return ReplicaRecords(
-        thermo=put(records.thermo, row, rows),
-        energy=put(records.energy, frame, state.force.energy),
-        positions=put(records.positions, frame, state.position),
-        momenta=put(records.momenta, frame, state.momentum),
-        forces=put(records.forces, frame, state.force.forces),
-        cell=None if records.cell is None else put(records.cell, frame, state.force.cell),
-    )
 
 
 def _lists(state: State) -> ReplicaNeighbors:

@@ -70,8 +70,11 @@ def sum_over_graph(
     values: Float[Array, "atoms ..."], graph: EdgeGraph | AtomGraph
 ) -> Float[Array, "graphs ..."]:
     """Sum ``[atoms, ...]`` over the atoms of each structure ``[graphs, ...]``."""
+    values = masked(values, graph.node_mask)
+    if graph.num_graphs == 1:
+        return jnp.sum(values, axis=0, keepdims=True)
     return jax.ops.segment_sum(
-        masked(values, graph.node_mask),
+        values,
         graph.graph_index,
         graph.num_graphs,
         indices_are_sorted=True,
