@@ -11,7 +11,6 @@ from ase.calculators.calculator import (
     Calculator,
     PropertyNotImplementedError,
     all_changes,
-    all_properties,
 )
 from ase.stress import full_3x3_to_voigt_6_stress
 
@@ -38,6 +37,9 @@ class MLFFCalculator(Calculator):
     Args:
       potential: the force field.
       skin: in Angstrom; zero makes a new neighbour list for every structure.
+
+    Raises:
+      ValueError: a skin that is negative or not finite.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -51,14 +53,21 @@ class MLFFCalculator(Calculator):
 
     def __init__(self, potential: Potential, skin: float = 0.5) -> None:
         super().__init__()
-        self.potential = potential
+        if not (np.isfinite(skin) and skin >= 0):
+            raise ValueError(f"got a skin of {skin} Angstrom; expected zero or more")
+        self._potential = potential
         self._list = _SkinList(potential.cutoff, skin)
         self._room: GraphSize | None = None
+
+    @property
+    def potential(self) -> Potential:
+        """The force field; another one needs a calculator of its own."""
+        return self._potential
 
     def calculate(
         self,
         atoms: ase.Atoms | None = None,
-        properties: Sequence[str] = all_properties,
+        properties: Sequence[str] = ("energy", "forces"),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Called by ASE; fills ``results``.
@@ -105,13 +114,15 @@ class MLFFCalculator(Calculator):
     def _keep(self, prediction: Prediction, numbers: np.ndarray) -> None:
         count = len(numbers)
         host = jax.device_get(prediction)
-        energy = float(host.energy[0]) + self.potential.baseline_energy(numbers)
         baseline = np.asarray(self.potential.baseline)
         of_atom = baseline[np.searchsorted(self.potential.elements, numbers)]
+        energies = np.asarray(host.node_energy[:count], np.float64) + of_atom
+        # In double precision: the sum of many atoms has more digits than float32.
+        energy = float(energies.sum())
         self.results = {
             "energy": energy,
             "free_energy": energy,
-            "energies": np.asarray(host.node_energy[:count], np.float64) + of_atom,
+            "energies": energies,
             "forces": np.asarray(host.forces[:count], np.float64),
         }
         if host.stress is not None:

@@ -29,13 +29,13 @@ def neighbor_list(positions: HostVectors, cell: HostCell, pbc: HostPbc, cutoff: 
       positions: ``[atoms, 3]`` in Angstrom, inside or outside the cell.
       cell: rows are lattice vectors, in Angstrom; rows of directions that are not periodic
         may be zero.
-      pbc: periodic directions ``[3]``.
+      pbc: periodic directions ``[3]``, or one for all.
       cutoff: in Angstrom; a pair at exactly this distance carries no weight and may be left
         out.
 
     Raises:
-      ValueError: a periodic direction without volume, a non-finite coordinate, or two atoms
-        at one place.
+      ValueError: no atoms, another shape, a cutoff that is not positive, a periodic direction
+        without volume, a number that is not finite, or two atoms at one place.
     """
     i, j, shifts, distances = _listed(positions, cell, pbc, cutoff, full=True, quantities="ijSd")
     if distances.size and distances.min() < 1e-3:
@@ -93,19 +93,57 @@ def _listed(
     quantities: str,
 ) -> list[np.ndarray]:
     positions = np.ascontiguousarray(positions, np.float64)
-    pbc = np.asarray(pbc, bool)
+    # ASE's Cell holds its array.
+    cell = np.array(getattr(cell, "array", cell), np.float64)
+    pbc = np.broadcast_to(np.asarray(pbc, bool), 3)
+    _check_structure(positions, cell, radius)
+    box = complete_cell(cell, pbc)
+    return vesin.NeighborList(cutoff=float(radius), full_list=full).compute(
+        points=_without_gaps(positions, box[~pbc], 2 * radius),
+        box=box,
+        periodic=pbc,
+        quantities=quantities,
+    )
+
+
+def _check_structure(positions: HostVectors, cell: HostCell, radius: float) -> None:
+    if positions.ndim != 2 or positions.shape[1] != 3 or not len(positions):
+        raise ValueError(
+            f"got positions of shape {positions.shape}; expected [atoms, 3] with at least one atom"
+        )
+    if cell.shape != (3, 3) or not np.isfinite(cell).all():
+        raise ValueError(
+            f"got the cell {cell.tolist()}; expected three lattice vectors as rows, of finite "
+            "numbers; zeros for a molecule"
+        )
+    if not (np.isfinite(radius) and radius > 0):
+        raise ValueError(f"got the radius {radius} Angstrom; expected a positive number")
     if not np.isfinite(positions).all():
         index = int(np.argwhere(~np.isfinite(positions).all(1))[0, 0])
         raise ValueError(
             f"got the position {positions[index]} for atom {index}; expected finite numbers; "
             "remove the frame or mend its coordinates"
         )
-    return vesin.NeighborList(cutoff=float(radius), full_list=full).compute(
-        points=positions,
-        box=complete_cell(np.asarray(cell, np.float64), pbc),
-        periodic=pbc,
-        quantities=quantities,
-    )
+
+
+def _without_gaps(
+    positions: HostVectors, normals: Float[np.ndarray, "directions 3"], gap: float
+) -> HostVectors:
+    """Positions with wider gaps narrowed to ``gap`` Angstrom along directions not periodic.
+
+    Atoms nearer than ``gap`` keep their distance, all others stay at least so far apart. The list
+    is made on a grid as wide as the structure, which an atom that flew away would make too large.
+    """
+    for normal in normals:
+        along = positions @ normal
+        order = np.argsort(along)
+        steps = np.diff(along[order])
+        if (steps > gap).any():
+            narrowed = np.concatenate([[0], np.cumsum(np.minimum(steps, gap))])
+            moved = np.empty_like(along)
+            moved[order] = along[order[0]] + narrowed
+            positions = positions + (moved - along)[:, None] * normal
+    return positions
 
 
 def complete_cell(cell: HostCell, pbc: HostPbc) -> np.ndarray:
@@ -152,10 +190,11 @@ def atom_graph(
       cell: rows are lattice vectors, in Angstrom; zeros for a molecule.
       pbc: periodic directions ``[3]``.
       cutoff: in Angstrom.
-      dtype: of positions and cell; the list itself is made in float64.
+      dtype: of positions and cell; the list itself is made in float64. In float32 a structure
+        far from the origin loses digits: give positions around it.
 
     Raises:
-      ValueError: as :func:`neighbor_list`.
+      ValueError: as :func:`neighbor_list`, or not one atomic number an atom.
     """
     return graph_of(numbers, positions, cell, neighbor_list(positions, cell, pbc, cutoff), dtype)
 
@@ -175,13 +214,20 @@ def graph_of(
       cell: rows are lattice vectors, in Angstrom; zeros for a molecule.
       edges: as :func:`neighbor_list` makes them.
       dtype: of positions and cell.
+
+    Raises:
+      ValueError: not one atomic number an atom.
     """
     count = len(numbers)
+    if count != len(positions):
+        raise ValueError(
+            f"got {count} atomic numbers for {len(positions)} positions; expected one each"
+        )
     host: Any = np.asarray  # on the host, NumPy arrays stand where JAX arrays are annotated
     return AtomGraph(
         numbers=host(numbers, np.int32),
         positions=host(positions, dtype),
-        cell=host(cell, dtype)[None],
+        cell=host(getattr(cell, "array", cell), dtype)[None],
         graph_index=host(np.zeros(count, np.int32)),
         senders=host(edges.senders),
         receivers=host(edges.receivers),

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mlffjax.graph import AtomGraph, EdgeGraph, edge_vectors, half
@@ -17,7 +18,8 @@ from mlffjax.models import Architecture
 from mlffjax.models.base import EXPANSION, AtomwiseOutput
 from mlffjax.nn import backend
 from mlffjax.nn.scatter import masked, sum_over_graph
-from mlffjax.types import AtomScalars, Energies, Forces, Params, Stresses
+from mlffjax.precision import full_precision
+from mlffjax.types import AtomScalars, Energies, Forces, Params, Species, Stresses
 
 
 @struct.dataclass
@@ -48,7 +50,10 @@ class Prediction:
 class Potential:
     """A force field as a frozen pytree; the methods are pure and can be compiled.
 
-    ``jax.jit(Potential.energy_forces)(potential, graph)`` compiles once a graph size.
+    ``jax.jit(Potential.energy_forces)(potential, graph)`` compiles once a graph size. Where the
+    atomic numbers are known before, an element that the potential does not know is an error; within
+    a compiled program its atoms get energies and forces that are not a number. Matrix products are
+    in full precision, see :func:`mlffjax.precision.full_precision`.
 
     Attributes:
       params: parameters of the architecture.
@@ -229,26 +234,36 @@ class Potential:
 
         save(self, path, overwrite=overwrite)
 
+    @full_precision
     def energy(self, graph: AtomGraph) -> Prediction:
-        """Energies of a batch, without forces."""
+        """Energies of a batch, without forces; errors as :meth:`energy_forces`."""
         graph = self._edges_wanted(graph)
         return self._prediction(graph, self._atomwise(edge_vectors(graph), graph))
 
+    @full_precision
     def energy_forces(self, graph: AtomGraph, key: PRNGKeyArray | None = None) -> Prediction:
         """Energies and forces of a batch, by one reverse pass through the edge vectors.
 
         Args:
           graph: the batch.
           key: of dropout and stochastic depth, for training; without one neither acts.
+
+        Raises:
+          ValueError: an element the potential does not know, one edge of each pair where both are
+            needed, or positions of another dtype than the parameters.
         """
         return self._differentiate(graph, key, with_stress=False)
 
+    @full_precision
     def energy_forces_stress(self, graph: AtomGraph, key: PRNGKeyArray | None = None) -> Prediction:
         """Energies, forces and stresses of a batch, by one reverse pass.
 
         Args:
           graph: the batch.
           key: of dropout and stochastic depth, for training; without one neither acts.
+
+        Raises:
+          ValueError: as :meth:`energy_forces`.
         """
         return self._differentiate(graph, key, with_stress=True)
 
@@ -258,17 +273,28 @@ class Potential:
                 f"got one edge of each pair for {type(self.module).__name__}; expected both; give "
                 "the graph before it was halved"
             )
+        if not any(isinstance(x, Tracer) for x in (graph.numbers, graph.node_mask)):
+            self.check_elements(np.asarray(graph.numbers)[np.asarray(graph.node_mask)])
+        if self.edges_per_block is not None and self.edges_per_block < 1:
+            raise ValueError(
+                f"got {self.edges_per_block} edges a block; expected at least one, or None"
+            )
         graph = jax.tree.map(jnp.asarray, graph)
+        if graph.positions.dtype != self.dtype:
+            raise ValueError(
+                f"got positions in {graph.positions.dtype} for parameters in {self.dtype}; "
+                "expected the same; make the graph with dtype=potential.dtype, or use "
+                "potential.astype"
+            )
         return half(graph) if self.module.pairwise and not graph.halved else graph
 
     def _atomwise(
         self, vectors: Float[Array, "edges 3"], graph: AtomGraph, key: PRNGKeyArray | None = None
     ) -> AtomwiseOutput:
-        table = np.zeros(max(self.elements) + 1, np.int32)
-        table[list(self.elements)] = np.arange(len(self.elements))
+        species, unit = self._species(graph)
         view = EdgeGraph(
             vectors=vectors,
-            species=jnp.asarray(table)[jnp.where(graph.node_mask, graph.numbers, 0)],
+            species=species,
             numbers=graph.numbers,
             graph_index=graph.graph_index,
             senders=graph.senders,
@@ -280,24 +306,32 @@ class Potential:
         )
         rngs = None if key is None else {"dropout": key}
         output = self._apply(self.params, view, rngs)
-        energy = self.scale * output.energy
+        unit = unit.astype(output.energy.dtype)
+        energy = self.scale * unit * output.energy
         if self.shift is not None:
             energy = energy + jnp.asarray(np.asarray(self.shift), energy.dtype)[view.species]
-        forces = None if output.forces is None else self.scale * output.forces
+        forces = None if output.forces is None else self.scale * unit[:, None] * output.forces
         return replace(
             output,
             energy=masked(energy, graph.node_mask),
             forces=None if forces is None else masked(forces, graph.node_mask),
         )
 
+    def _species(self, graph: AtomGraph) -> tuple[Species, AtomScalars]:
+        """Index of the element of each atom, and one; not a number for an unknown element."""
+        unknown = max(self.elements) + 1
+        table = np.full(unknown + 1, -1, np.int32)
+        table[list(self.elements)] = np.arange(len(self.elements))
+        species = jnp.asarray(table)[jnp.clip(graph.numbers, 0, unknown)]
+        known = (species >= 0) | ~graph.node_mask
+        return jnp.maximum(species, 0), jnp.where(known, 1.0, jnp.nan)
+
     def _apply(self, params: Params, view: EdgeGraph, rngs: Any = None) -> AtomwiseOutput:
         return cast(AtomwiseOutput, self.module.apply(params, view, rngs=rngs))
 
     def _prediction(self, graph: AtomGraph, output: AtomwiseOutput) -> Prediction:
-        table = np.zeros(max(self.elements) + 1)
-        table[list(self.elements)] = self.baseline
-        numbers = jnp.where(graph.node_mask, graph.numbers, 0)
-        baseline = jnp.asarray(table, output.energy.dtype)[numbers]
+        baseline = jnp.asarray(np.asarray(self.baseline), output.energy.dtype)
+        baseline = baseline[self._species(graph)[0]]
         return Prediction(
             energy=sum_over_graph(output.energy, graph),
             baseline=sum_over_graph(baseline, graph),

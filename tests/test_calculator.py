@@ -119,3 +119,22 @@ def test_molecular_dynamics_of_ase_conserves_energy():
         dynamics.run(50)
     assert abs(atoms.get_kinetic_energy()) > 1e-4
     assert abs(atoms.get_total_energy() - start) < 2e-5
+
+
+def test_settings_that_would_give_other_energies_are_refused():
+    with pytest.raises(ValueError, match="got a skin of -1"):
+        MLFFCalculator(_argon(), -1.0)
+    with pytest.raises(AttributeError, match="potential"):
+        MLFFCalculator(_argon()).potential = _argon(cutoff=7.0)
+
+
+def test_calculate_by_itself_needs_no_cell():
+    alone = MLFFCalculator(_argon())
+    alone.calculate(ase.Atoms("Ar2", [[0, 0, 0], [0, 0, 3.8]]))
+    assert np.isfinite(alone.results["forces"]).all()
+
+
+def test_an_atom_that_flew_away_feels_nothing():
+    atoms = ase.Atoms("Ar3", [[0, 0, 0], [0, 0, 3.8], [1e6, 1e6, 0]])
+    atoms.calc = MLFFCalculator(_argon())
+    assert_allclose(atoms.get_forces()[2], 0, atol=1e-12)

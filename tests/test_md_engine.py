@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from analytic_models import HarmonicPairs, LennardJones, Repulsive
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from numpy.testing import assert_allclose
 
 from mlffjax import units
@@ -280,3 +281,16 @@ def test_direct_forces_warn_in_nve():
 def test_an_unknown_element_is_refused():
     with pytest.raises(ValueError, match="not trained on"):
         run_md(_potential(HarmonicPairs(), [6]), molecule("H2O"), _settings())
+
+
+def test_what_dynamics_does_not_know_of_a_structure_is_refused():
+    atoms = molecule("H2O")
+    potential = _potential(LennardJones(cutoff=4.0), [1, 8])
+    held = atoms.copy()
+    held.set_constraint(FixAtoms([0]))
+    with pytest.raises(ValueError, match="got 1 constraints"):
+        run_md(potential, held, _settings(steps=1))
+    heavy = atoms.copy()
+    heavy.set_masses([15.999, 2.014, 2.014])
+    with pytest.raises(ValueError, match="got masses that are not those of the elements"):
+        run_md(potential, heavy, _settings(steps=1))

@@ -47,3 +47,28 @@ def test_a_simulation_by_jax_md_conserves_energy():
     force = fns.force_fn(after[0].position, neighbor=after[1])
     gradient = jax.grad(fns.energy_fn)(after[0].position, neighbor=after[1])
     assert_allclose(np.asarray(force), -np.asarray(gradient), atol=1e-5)
+
+
+def test_atoms_wrapped_after_the_list_was_made_have_the_same_forces():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    atoms.rattle(0.05, seed=1)
+    potential = Potential.init(LennardJones(cutoff=6.0), [18], jax.random.key(0), dtype=jnp.float64)
+    fns = as_jax_md(potential, atoms.numbers, atoms.cell[:], atoms.pbc)
+    positions = jnp.asarray(atoms.positions)
+    neighbor = fns.allocate(positions)
+    moved = positions + 0.02
+    wrapped = moved + jnp.asarray([[1, 0, 0], [0, -1, 1], [0, 0, 0], [-2, 0, 0]]) @ atoms.cell[:]
+    want = fns.force_fn(moved, neighbor=neighbor)
+    assert_allclose(fns.force_fn(wrapped, neighbor=neighbor), want, atol=1e-12)
+
+
+def test_a_temperature_ramp_by_jax_md():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    potential = Potential.init(LennardJones(cutoff=6.0), [18], jax.random.key(0), dtype=jnp.float64)
+    fns = as_jax_md(potential, atoms.numbers, atoms.cell[:], atoms.pbc)
+    positions = jnp.asarray(atoms.positions)
+    neighbor = fns.allocate(positions)
+    init, step = simulate.nvt_nose_hoover(fns.force_fn, fns.shift_fn, dt=0.1, kT=0.01)
+    state = init(jax.random.key(1), positions, mass=40.0, neighbor=neighbor)
+    state = jax.jit(step)(state, neighbor=neighbor, kT=0.02)
+    assert np.isfinite(state.position).all()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.cell import Cell
 from ase.neighborlist import primitive_neighbor_list
 
 from mlffjax.neighbors import atom_graph, complete_cell, neighbor_list
@@ -91,3 +92,44 @@ def test_cell_is_completed_to_full_rank() -> None:
 def test_errors(positions, cell: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         neighbor_list(np.array(positions, float), cell, np.ones(3, bool), 3.0)
+
+
+@pytest.mark.parametrize("pbc", MIXED[1:])
+def test_atoms_far_away_change_nothing(pbc: tuple[bool, ...]) -> None:
+    positions, cell = random_structure(3, 5)
+    far = 1e6 * complete_cell(cell, np.array(pbc))[~np.array(pbc)].sum(0)
+    near = neighbor_list(positions, cell, np.array(pbc), 4.0)
+    both = neighbor_list(np.concatenate([positions, positions + far]), cell, np.array(pbc), 4.0)
+    first = both.receivers < 5
+    assert as_set(*(x[first] for x in both)) == as_set(*near)
+    again = (both.senders[~first] - 5, both.receivers[~first] - 5, both.shifts[~first])
+    assert as_set(*again) == as_set(*near)
+
+
+def test_what_users_write_is_understood() -> None:
+    positions, cell = random_structure(4, 4)
+    want = neighbor_list(positions, cell, np.ones(3, bool), 4.0)
+    got = neighbor_list(positions.tolist(), Cell(cell), True, 4.0)
+    assert as_set(*got) == as_set(*want)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": np.zeros((0, 3))}, "at least one atom"),
+        ({"positions": np.zeros(3)}, "at least one atom"),
+        ({"cell": np.ones(3)}, "three lattice vectors as rows"),
+        ({"cell": np.full((3, 3), np.nan)}, "three lattice vectors as rows"),
+        ({"cutoff": 0.0}, "expected a positive number"),
+        ({"cutoff": np.nan}, "expected a positive number"),
+    ],
+)
+def test_what_is_no_structure_is_refused(change, message) -> None:
+    given = {"positions": np.zeros((1, 3)), "cell": np.zeros((3, 3)), "pbc": False, "cutoff": 4.0}
+    with pytest.raises(ValueError, match=message):
+        neighbor_list(**(given | change))
+
+
+def test_one_number_an_atom() -> None:
+    with pytest.raises(ValueError, match="got 3 atomic numbers for 4 positions"):
+        atom_graph([1, 1, 1], random_structure(4, 4)[0], np.zeros((3, 3)), np.zeros(3, bool), 4.0)

@@ -1,5 +1,6 @@
 """The potential: elements, baseline, scale and shift, dtype, stress of molecules, errors."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -12,6 +13,7 @@ from mlffjax.graph import AtomGraph, EdgeGraph, half
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.models.schnet import SchNet
 from mlffjax.neighbors import atom_graph
+from mlffjax.nn import backend
 from mlffjax.nn.scatter import sum_to_receivers
 from mlffjax.potential import Potential
 
@@ -207,3 +209,54 @@ def test_edges_per_block_changes_memory_and_nothing_else() -> None:
     assert np.abs(one.forces).max() > 0.1
     memory = [p.memory_analysis().temp_size_in_bytes for p in (kept, recomputed)]
     assert memory[0] > 2 * memory[1]
+
+
+def test_an_unknown_element_is_an_error_or_not_a_number():
+    atoms = molecule()
+    model, known = potential(), graph_of(atoms)
+    numbers = np.array(atoms.numbers)
+    for other in (26, 7, 2):  # above all that are known, and between them
+        numbers[0] = other
+        strange = replace(known, numbers=np.asarray(numbers, np.int32))
+        with pytest.raises(ValueError, match=rf"got the atomic numbers \[{other}\]"):
+            model.energy_forces(strange)
+        prediction = jax.jit(Potential.energy_forces)(model, strange)
+        assert np.isnan(prediction.energy).all()
+        assert np.isnan(prediction.forces[0]).any()
+    assert np.isfinite(jax.jit(Potential.energy_forces)(model, known).forces).all()
+
+
+def test_positions_of_another_dtype_are_refused():
+    with pytest.raises(ValueError, match="got positions in float32 for parameters in float64"):
+        potential().energy(graph_of(molecule(), np.float32))
+
+
+def test_blocks_without_edges_are_refused():
+    with pytest.raises(ValueError, match="got 0 edges a block"):
+        potential().replace(edges_per_block=0).energy(graph_of(molecule()))
+
+
+def test_the_sum_of_many_atoms_keeps_its_digits():
+    count = 20_000
+    positions = np.zeros((count, 3))
+    positions[:, 0] = 10.0 * np.arange(count)
+    off = np.zeros(3, bool)
+    graph = atom_graph(np.full(count, 6), positions, np.zeros((3, 3)), off, 3.0)
+    module = Potential.init(PairSprings(), ELEMENTS, KEY, shift=[-3.7] * 4)
+    energy = float(jax.jit(Potential.energy)(module, graph).energy[0])
+    exact = float(np.float32(-3.7)) * count
+    assert abs(energy - exact) <= 2 * np.spacing(np.float32(exact), dtype=np.float32)
+
+
+def test_matrix_products_have_all_digits_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    model = Potential.init(SchNet(num_features=8, num_layers=1, num_basis=4), ELEMENTS, KEY)
+    graph = graph_of(molecule(), np.float32)
+
+    def precisions() -> set[str]:
+        text = str(jax.make_jaxpr(Potential.energy_forces)(model, graph))
+        return set(re.findall(r"precision=(.*)", text))
+
+    assert precisions() == {"(Precision.HIGHEST, Precision.HIGHEST)"}
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert not any("HIGHEST" in found for found in precisions())

@@ -1,5 +1,7 @@
 """Packing, gathering and ordering of batches."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +23,7 @@ def test_gathered_batch_is_the_batch_made_on_the_host() -> None:
     room = GraphSize(24, int(packed.num_edges[picked].sum()) + 7, 4)
     graph, targets = jax.jit(take, static_argnames="room")(packed, jnp.array([*picked, -1]), room)
     parts = [
-        atom_graph(f.numbers, f.positions, f.cell, f.pbc, CUTOFF, np.float64)
+        atom_graph(f.numbers, f.positions - f.positions.mean(0), f.cell, f.pbc, CUTOFF, np.float64)
         for f in (frames[k] for k in picked)
     ]
     expected = pad(batch(parts), room)
@@ -102,3 +104,26 @@ def test_selection_of_frames_gives_the_same_batches() -> None:
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="expected at most"):
         select(packed, np.array([5, 2, 3]), GraphSize(30, 20, 5))
+
+
+def test_frames_without_any_edge_are_a_batch() -> None:
+    lone = Frame(np.array([6]), np.ones((1, 3)), np.zeros((3, 3)), np.zeros(3, bool))
+    packed = pack([lone, lone], CUTOFF, BASELINE)
+    graph, _ = jax.jit(take, static_argnames="room")(packed, jnp.array([1, 0]), GraphSize(4, 8, 2))
+    assert int(graph.node_mask.sum()) == 2
+    assert not graph.edge_mask.any()
+
+
+@pytest.mark.parametrize("name", ["positions", "forces", "cell", "pbc", "stress"])
+def test_an_array_of_another_length_is_refused(name: str) -> None:
+    good = cluster(4, 0)
+    bad = replace(good, **{name: np.zeros((2, 3))})
+    with pytest.raises(ValueError, match=f"in frame bad {name} of shape"):
+        pack([good, replace(bad, name="bad")], CUTOFF, BASELINE)
+
+
+def test_digits_of_a_frame_far_from_the_origin_are_kept() -> None:
+    frame = cluster(4, 0)
+    far = replace(frame, positions=frame.positions + 1e5)
+    near, away = (pack([f], CUTOFF, BASELINE).positions for f in (frame, far))
+    np.testing.assert_allclose(away, near, atol=1e-6)

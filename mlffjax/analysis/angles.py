@@ -23,6 +23,7 @@ from mlffjax.analysis.results import Curves, Observable, Result
 from mlffjax.md.bonds import BOND_FACTOR
 from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.neighbors import pair_vectors
+from mlffjax.precision import full_precision
 from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions
 
 #: Neighbours of an atom there is room for at first; more where a frame has more.
@@ -151,6 +152,7 @@ class AngleDistribution(Observable):
 
 
 @partial(jax.jit, static_argnames=("pbc", "images", "room", "num_bins"))
+@full_precision
 def _counts(
     positions: Float[Array, "frames atoms 3"],
     boxes: Float[Array, "frames 3 3"],
@@ -192,6 +194,7 @@ def _counts(
 
 
 @partial(jax.jit, static_argnames=("num_elements", "num_bins"))
+@full_precision
 def _listed_counts(
     towards: Float[Array, "atoms room 3"],
     ends: Int[Array, "atoms room"],

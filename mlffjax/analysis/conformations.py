@@ -12,6 +12,7 @@ from mlffjax.analysis.frames import bond_graph
 from mlffjax.analysis.results import Curves, Map, Observable, Result, Scalar
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.trajectory_readers import FrameBlock
+from mlffjax.precision import full_precision
 from mlffjax.types import HostNumbers
 
 Quadruple = tuple[int, int, int, int]
@@ -165,6 +166,7 @@ class Ramachandran(Observable):
 
 
 @jax.jit
+@full_precision
 def dihedral_angles(
     positions: Float[Array, "frames atoms 3"], dihedrals: Int[Array, "dihedrals 4"]
 ) -> Float[Array, "frames dihedrals"]:

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Curves, Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
+from mlffjax.precision import full_precision
 from mlffjax.types import HostNumbers
 from mlffjax.units import SPEED_OF_LIGHT_CM_PER_FS
 
@@ -234,6 +235,7 @@ class Diffusion(TimeCorrelation):
 
 
 @partial(jax.jit, static_argnames="num_elements")
+@full_precision
 def _autocorrelation(
     stretch: Float[Array, "frames atoms 3"], species: Int[Array, "atoms"], num_elements: int
 ) -> Float[Array, "elements lags"]:
@@ -246,6 +248,7 @@ def _autocorrelation(
 
 
 @partial(jax.jit, static_argnames="num_elements")
+@full_precision
 def _squared_displacement(
     stretch: Float[Array, "frames atoms 3"], species: Int[Array, "atoms"], num_elements: int
 ) -> Float[Array, "elements lags"]:

@@ -22,6 +22,7 @@ from mlffjax.analysis.lists import lists_pay
 from mlffjax.analysis.results import Curves, Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.neighbors import pair_distances
+from mlffjax.precision import full_precision
 from mlffjax.types import HostCell, HostNumbers, HostPbc, HostVectors, Positions
 
 #: The first minimum of ``g(r)`` is sought up to so many times the place of its peak: the second
@@ -193,6 +194,7 @@ def first_shell(r: Float[np.ndarray, "bins"], density: Float[np.ndarray, "bins"]
 
 
 @partial(jax.jit, static_argnames=("num_elements", "pbc", "images", "r_max", "num_bins"))
+@full_precision
 def _counts(
     positions: Float[Array, "frames atoms 3"],
     boxes: Float[Array, "frames 3 3"],

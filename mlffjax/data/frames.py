@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import ase
 import numpy as np
 from jaxtyping import Float
 
@@ -33,3 +34,30 @@ class Frame:
     stress: Float[np.ndarray, "3 3"] | None = None
     name: str = ""
     group: str = ""
+
+    @classmethod
+    def from_ase(cls, atoms: ase.Atoms, name: str = "") -> "Frame":
+        """A structure of ASE, without labels."""
+        return cls(
+            numbers=np.asarray(atoms.numbers, np.int32),
+            positions=np.asarray(atoms.positions, np.float64),
+            cell=np.asarray(atoms.cell.array, np.float64),
+            pbc=np.asarray(atoms.pbc, bool),
+            name=name,
+        )
+
+    @property
+    def wrong_shape(self) -> str:
+        """Which array has not one row an atom, in words; empty if all have."""
+        wanted = {
+            "positions": (len(self.numbers), 3),
+            "forces": (len(self.numbers), 3),
+            "cell": (3, 3),
+            "pbc": (3,),
+            "stress": (3, 3),
+        }
+        for what, shape in wanted.items():
+            value = getattr(self, what)
+            if value is not None and np.shape(value) != shape:
+                return f"{what} of shape {np.shape(value)}; expected {shape}"
+        return ""

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.data.frames import Frame
 from mlffjax.graph import AtomGraph, GraphSize
-from mlffjax.neighbors import neighbor_list
+from mlffjax.neighbors import Edges, neighbor_list
 from mlffjax.types import Energies, Forces, GraphMask, Stresses
 
 
@@ -102,8 +102,8 @@ def pack(
       dtype: of positions and labels.
 
     Raises:
-      ValueError: no frames; an element without baseline, a label that is not finite, or a
-        structure without a neighbour list, each with the name of the frame.
+      ValueError: no frames; an element without baseline, an array of another shape, a label that
+        is not finite, or a structure without a neighbour list, each with the name of the frame.
     """
     if not len(frames):
         raise ValueError("got a data set without frames; expected at least one")
@@ -116,6 +116,8 @@ def pack(
             raise ValueError(f"frame {name_of(frame, k)}: {error}") from None
     num_atoms = np.array([len(f.numbers) for f in frames], np.int32)
     num_edges = np.array([len(e.senders) for e in edges], np.int32)
+    # One more that no frame counts: where there are none at all, a batch has one to gather.
+    edges.append(Edges(*(np.zeros((1, *x.shape[1:]), x.dtype) for x in edges[0])))
     energy = [
         0.0 if f.energy is None else f.energy - sum(baseline[int(z)] for z in f.numbers)
         for f in frames
@@ -125,7 +127,10 @@ def pack(
     # The device's types: a packed data set lives on the host first, in NumPy arrays.
     parts: dict[str, Any] = {
         "numbers": np.concatenate([f.numbers for f in frames]).astype(np.int32),
-        "positions": np.concatenate([f.positions for f in frames]).astype(dtype),
+        # Each around the origin, where single precision has most digits.
+        "positions": np.concatenate([f.positions - f.positions.mean(0) for f in frames]).astype(
+            dtype
+        ),
         "forces": np.concatenate(forces).astype(dtype),
         "senders": np.concatenate([e.senders for e in edges]),
         "receivers": np.concatenate([e.receivers for e in edges]),
@@ -150,6 +155,8 @@ def name_of(frame: Frame, index: int) -> str:
 
 
 def _check(frame: Frame, baseline: Mapping[int, float], index: int) -> None:
+    if frame.wrong_shape:
+        raise ValueError(f"got in frame {name_of(frame, index)} {frame.wrong_shape}")
     unknown = sorted(set(frame.numbers.tolist()) - set(baseline))
     if unknown:
         raise ValueError(

@@ -19,6 +19,7 @@ from mlffjax.explore.relax_constraints import Constraints
 from mlffjax.explore.relax_program import FAILED, RUNNING, RelaxState
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 
 #: What a walker is doing; ``DONE`` waits for the host.
 SOFTEN, ESCAPE, RELAX, DONE = range(4)
@@ -111,6 +112,7 @@ def idle(
 
 
 @partial(jax.jit, static_argnames="settings")
+@full_precision
 def launch(
     settings: HoppingSettings,
     slots: Slots,
@@ -150,6 +152,7 @@ def launch(
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def advance(
     program: HopProgram,
     potential: Potential,

@@ -31,6 +31,7 @@ from mlffjax.explore.batch import (
 from mlffjax.explore.neb_forces import band_forces, hermite_profile, slopes
 from mlffjax.explore.vibrations import free_atoms
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 from mlffjax.training.evaluate import evaluate
 
 #: A stretch is redone with more room for edges at most so often in a row.
@@ -300,6 +301,7 @@ def _begin(rules: RelaxSettings, positions: Float[Array, "images atoms 3"]) -> B
 
 
 @partial(jax.jit, static_argnames=("plan", "rules", "climb"))
+@full_precision
 def _advance(
     plan: BatchPlan,
     rules: RelaxSettings,

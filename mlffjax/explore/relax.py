@@ -126,13 +126,7 @@ def as_frame(structure: Frame | ase.Atoms, index: int = 0) -> Frame:
     """A structure without its labels; those of ASE's atoms are named by ``index``."""
     if isinstance(structure, Frame):
         return replace(structure, energy=None, forces=None, stress=None)
-    return Frame(
-        numbers=np.asarray(structure.numbers, np.int32),
-        positions=np.asarray(structure.positions, np.float64),
-        cell=np.asarray(structure.cell.array, np.float64),
-        pbc=np.asarray(structure.pbc, bool),
-        name=f"structure {index}",
-    )
+    return Frame.from_ase(structure, name=f"structure {index}")
 
 
 def _carried(structure: Frame | ase.Atoms) -> Fixed:

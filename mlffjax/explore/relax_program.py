@@ -14,6 +14,7 @@ from mlffjax.explore import relax_optimizers
 from mlffjax.explore.batch import BatchEvaluation, BatchPlan, Slots, evaluate_batch
 from mlffjax.explore.relax_constraints import Constraints, project, restore
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 from mlffjax.units import GPA
 
 #: States of a slot.
@@ -178,6 +179,7 @@ def update(
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def advance(
     program: RelaxProgram,
     potential: Potential,
@@ -225,6 +227,7 @@ def advance(
 
 
 @partial(jax.jit, static_argnames="settings")
+@full_precision
 def refill(
     settings: RelaxSettings,
     slots: Slots,

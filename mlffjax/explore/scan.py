@@ -27,6 +27,7 @@ from mlffjax.explore.batch import (
 from mlffjax.explore.coordinates import Coordinate
 from mlffjax.explore.vibrations import free_atoms
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 from mlffjax.training.evaluate import evaluate
 
 #: Newton steps that restore the coordinates after a move; each doubles the digits.
@@ -271,6 +272,7 @@ def _begin(
 
 
 @partial(jax.jit, static_argnames=("plan", "settings", "coordinates"))
+@full_precision
 def _advance(
     plan: BatchPlan,
     settings: RelaxSettings,

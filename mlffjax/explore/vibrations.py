@@ -18,6 +18,7 @@ from mlffjax.data.frames import Frame
 from mlffjax.graph import AtomGraph, GraphSize, bucket, pad
 from mlffjax.neighbors import atom_graph
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 from mlffjax.types import HostCell, HostPbc, HostVectors
 from mlffjax.units import AMU_ANGSTROM2_PER_FS2, PLANCK, SPEED_OF_LIGHT_CM_PER_FS
 
@@ -178,6 +179,7 @@ def force_derivatives(
 
 
 @partial(jax.jit, static_argnames="block")
+@full_precision
 def _push(
     potential: Potential,
     graph: AtomGraph,

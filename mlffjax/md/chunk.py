@@ -17,6 +17,7 @@ from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, Integrator, St
 from mlffjax.md.stability import broken_bonds
 from mlffjax.md.velocities import kinetic_energy, temperature
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 from mlffjax.types import AtomScalars, Positions, Species
 
 
@@ -193,6 +194,7 @@ def evaluator(program: Program, potential: Potential, system: System) -> Evaluat
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def start(
     program: Program,
     potential: Potential,
@@ -211,6 +213,7 @@ def start(
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def with_plan(program: Program, state: State) -> State:
     """The same state, with the same neighbour list in the program's sizes.
 
@@ -224,6 +227,7 @@ def with_plan(program: Program, state: State) -> State:
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def advance(
     program: Program,
     potential: Potential,

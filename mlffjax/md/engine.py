@@ -453,10 +453,19 @@ def steps_per_call(settings: MDSettings, atoms: int) -> int:
 
 
 def frame_of(atoms: ase.Atoms) -> Frame:
-    """The frame of a structure of ASE, without labels."""
-    return Frame(
-        numbers=np.asarray(atoms.numbers),
-        positions=np.asarray(atoms.positions, np.float64),
-        cell=np.asarray(atoms.cell.array, np.float64),
-        pbc=np.asarray(atoms.pbc, bool),
-    )
+    """The frame of a structure of ASE, without labels and velocities.
+
+    Raises:
+      ValueError: constraints, or masses of isotopes, which dynamics here does not know.
+    """
+    if atoms.constraints:
+        raise ValueError(
+            f"got {len(atoms.constraints)} constraints; expected none, as all atoms move here; "
+            "remove them from atoms.constraints, or use ASE's dynamics with MLFFCalculator"
+        )
+    if not np.allclose(atoms.get_masses(), ase.data.atomic_masses[atoms.numbers]):
+        raise ValueError(
+            "got masses that are not those of the elements; expected the standard atomic weights; "
+            "remove them with atoms.set_masses('defaults')"
+        )
+    return Frame.from_ase(atoms)

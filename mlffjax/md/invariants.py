@@ -54,7 +54,7 @@ def body_of_loop(
 
 
 def _parted(program: Jaxpr, fixed: list[Var]) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
-    """Equations that depend on nothing that moves, and those of the loop, some of which are both."""
+    """Equations that depend on nothing that moves, and those of the loop; some are both."""
     known = {*fixed, *program.constvars}
     early = []
     for eqn in program.eqns:

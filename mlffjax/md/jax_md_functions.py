@@ -51,7 +51,11 @@ class JaxMDFunctions(NamedTuple):
         element baseline.
       force_fn: ``force_fn(positions, neighbor=list)``: forces ``[atoms, 3]`` in eV/Angstrom, at
         about the same cost as the energy's gradient, and right for models with direct forces.
-      shift_fn: ``shift_fn(positions, step)``; atoms are not wrapped into the cell.
+      shift_fn: ``shift_fn(positions, step)``; atoms are not wrapped into the cell. A shift of
+        JAX-MD's own that wraps them is as good, as long as none moves half a cell between lists.
+
+    All three take the ``kT`` that JAX-MD hands on from a ramp. The cell is fixed: for constant
+    pressure use :func:`mlffjax.md.engine.run_md`.
     """
 
     allocate: Callable[[Positions], NeighborList]
@@ -90,7 +94,9 @@ def as_jax_md(
       ValueError: an element the potential does not know, or a cell without volume.
     """
     potential.check_elements(np.asarray(numbers))
-    box = complete_cell(np.asarray(cell, np.float64), np.asarray(pbc, bool))
+    periodic = np.asarray(pbc, bool)
+    box = complete_cell(np.asarray(cell, np.float64), periodic)
+    inverse = np.linalg.inv(box)
     species = jnp.asarray(numbers, jnp.int32)
 
     def allocate(positions: Positions) -> NeighborList:
@@ -107,22 +113,34 @@ def as_jax_md(
 
     def graph(positions: Positions, neighbor: NeighborList) -> AtomGraph:
         lattice = jnp.asarray(cell, positions.dtype)
+        # Where they were when the list was made, should they have been wrapped since.
+        moved = (neighbor.neighbors.reference - positions) @ jnp.asarray(inverse, lattice.dtype)
+        wraps = jnp.where(jnp.asarray(periodic), jnp.round(moved), 0)
         return device_neighbors.current_graph(
-            neighbor.plan, neighbor.neighbors, species, positions, lattice
+            neighbor.plan, neighbor.neighbors, species, positions + wraps @ lattice, lattice
         )[0]
 
-    def energy_fn(positions: Positions, neighbor: NeighborList) -> Float[Array, ""]:
+    def energy_fn(
+        positions: Positions, neighbor: NeighborList, kT: Array | float | None = None
+    ) -> Float[Array, ""]:
+        del kT  # JAX-MD hands the arguments of the thermostat on
         return potential.energy(graph(positions, neighbor)).energy[0]
 
-    def force_fn(positions: Positions, neighbor: NeighborList) -> Forces:
+    def force_fn(
+        positions: Positions, neighbor: NeighborList, kT: Array | float | None = None
+    ) -> Forces:
+        del kT
         forces = potential.energy_forces(graph(positions, neighbor)).forces
         assert forces is not None
         return forces
 
     def shift_fn(
-        positions: Positions, step: Array, neighbor: NeighborList | None = None
+        positions: Positions,
+        step: Array,
+        neighbor: NeighborList | None = None,
+        kT: Array | float | None = None,
     ) -> Positions:
-        del neighbor  # JAX-MD hands the arguments of the force on
+        del neighbor, kT
         return positions + step
 
     return JaxMDFunctions(allocate, energy_fn, force_fn, shift_fn)

@@ -29,6 +29,7 @@ from mlffjax.md.invariants import body_of_loop
 from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
 from mlffjax.md.velocities import remove_drift
 from mlffjax.potential import Potential
+from mlffjax.precision import full_precision
 
 #: Mass of padding in amu: so light that it vanishes in any sum of masses, exactly.
 PADDING_MASS = 1e-30
@@ -139,6 +140,7 @@ class ReplicaStretch:
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def start(
     program: ReplicaProgram,
     potential: Potential,
@@ -165,6 +167,7 @@ def start(
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def with_plan(program: ReplicaProgram, replicas: Replicas, state: State) -> State:
     """The same states, with lists of the program's sizes made where the old ones were made."""
     old = _lists(state)
@@ -174,6 +177,7 @@ def with_plan(program: ReplicaProgram, replicas: Replicas, state: State) -> Stat
 
 
 @partial(jax.jit, static_argnames="program")
+@full_precision
 def advance(
     program: ReplicaProgram,
     potential: Potential,

@@ -1,5 +1,7 @@
 """Which kind of device programs are written for."""
 
+from typing import Any, cast
+
 import jax
 
 
@@ -9,3 +11,8 @@ def on_cpu() -> bool:
     Where one form of an operation does not suit both, :mod:`mlffjax.nn` has two of the same result.
     """
     return jax.default_backend() == "cpu"
+
+
+def matmul_precision() -> str | None:
+    """What JAX's ``jax_default_matmul_precision`` is set to here."""
+    return cast(Any, jax.config).jax_default_matmul_precision

@@ -178,20 +178,21 @@ def _loop(
     ]
     tree = jax.tree.structure(inputs)
     # What is traced within the devices of a mesh names them, and is of no use elsewhere.
-    block, outputs = _staged(function, tree, tuple(leaves), jax.sharding.get_abstract_mesh())
+    context = (jax.sharding.get_abstract_mesh(), backend.matmul_precision())
+    block, outputs = _staged(function, tree, tuple(leaves), context)
     return _Loop(block, tree, outputs, num_atoms, size)
 
 
 @lru_cache(maxsize=KEPT)
 def _staged(
-    function: EdgeFunction, tree: Any, leaves: tuple[Any, ...], mesh: Any
+    function: EdgeFunction, tree: Any, leaves: tuple[Any, ...], context: Any
 ) -> tuple[ClosedJaxpr, Any]:
-    """A function as a program for a mesh of devices, and the structure of what it returns.
+    """A function as a program for a mesh and a precision, and the structure of what it returns.
 
     Tracing is half of the time to a first step of training: layers share what is traced, and
     derivatives are taken of the program and not of the function.
     """
-    del mesh  # of the context, which tracing sees by itself
+    del context  # tracing sees it by itself
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
     made: Any = jax.make_jaxpr(function, return_shape=True)(jax.tree.unflatten(tree, shapes))
     program, results = made

@@ -72,7 +72,10 @@ def sum_over_graph(
     """Sum ``[atoms, ...]`` over the atoms of each structure ``[graphs, ...]``."""
     values = masked(values, graph.node_mask)
     if graph.num_graphs == 1:
-        return jnp.sum(values, axis=0, keepdims=True)
+        # About their mean, so that the sum of many atoms in float32 loses few of its digits.
+        count = jnp.maximum(jnp.sum(graph.node_mask), 1).astype(values.dtype)
+        mean = jax.lax.stop_gradient(jnp.sum(values, axis=0) / count)
+        return (jnp.sum(masked(values - mean, graph.node_mask), axis=0) + count * mean)[None]
     return jax.ops.segment_sum(
         values,
         graph.graph_index,
