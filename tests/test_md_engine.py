@@ -262,16 +262,52 @@ def test_given_velocities_and_their_shape():
         run_md(potential, _pair(1.0), settings, initial_velocities=velocities[:1])
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "special", "kept"),
+    [
+        ("nose-hoover", {}, False),
+        ("npt-nose-hoover", {}, False),
+        ("npt-scr", {}, False),
+        ("csvr", {}, False),
+        ("langevin", {"fix_center": True}, False),
+        ("langevin", {}, True),
+        ("nve", {}, True),
+        ("nose-hoover", {"remove_drift": False}, True),
+    ],
+)
+def test_a_drift_of_given_velocities_goes_where_it_is_not_counted(ensemble, special, kept):
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    speeds = np.random.default_rng(0).normal(2e-3, 2e-3, (32, 3))
+    settings = _settings(ensemble=ensemble, **special)
+    run = engine.Run(potential, engine.frame_of(_argon()), settings, speeds)
+    found = run.make.velocities(np.asarray(run.start_arguments(speeds)[1]))
+    assert_allclose(found, speeds - (not kept) * speeds.mean(0), rtol=0, atol=1e-12)
+    assert run.make.dof == 3 * 32 - 3 * (not kept)
+
+
+def test_a_chain_keeps_a_drift_away():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    speeds = np.array([[0.03, 0.01, 0], [0.01, 0.01, 0]])
+    settings = _settings(ensemble="nose-hoover", steps=50, timestep_fs=0.2)
+    result = run_md(potential, _pair(1.0), settings, initial_velocities=speeds)
+    kinetic = CARBON * 0.01**2 * units.AMU_ANGSTROM2_PER_FS2
+    assert result.thermo.kinetic[0] == pytest.approx(kinetic)
+    assert_allclose(result.velocities.mean(0), 0, atol=1e-12)
+
+
+class Direct(HarmonicPairs):
+    """Forces that are no gradient, and none at all."""
+
+    @property
+    def direct_forces(self) -> bool:
+        return True
+
+    def __call__(self, graph):
+        output = super().__call__(graph)
+        return output.replace(forces=jnp.zeros((graph.num_atoms, 3), graph.vectors.dtype))
+
+
 def test_direct_forces_warn_in_nve():
-    class Direct(HarmonicPairs):
-        @property
-        def direct_forces(self) -> bool:
-            return True
-
-        def __call__(self, graph):
-            output = super().__call__(graph)
-            return output.replace(forces=jnp.zeros((graph.num_atoms, 3), graph.vectors.dtype))
-
     potential = _potential(Direct(cutoff=4.0), [6])
     with pytest.warns(UserWarning, match="direct forces in NVE"):
         run_md(potential, _pair(1.0), _settings(steps=1))

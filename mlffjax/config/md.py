@@ -41,8 +41,9 @@ class MDSettings(Settings):
       chain_length: variables of the Nose-Hoover chain; 3 is the default of JAX-MD for chains.
       chain_steps: integration steps of the chain for each half time step.
       suzuki_yoshida_steps: factors of the splitting of each chain step.
-      remove_drift: subtract the motion of the centre of mass from the initial velocities, and
-        keep it there under a thermostat other than Langevin's.
+      remove_drift: subtract the motion of the centre of mass from initial velocities that are
+        drawn; under a thermostat that keeps the centre of mass at rest (all but Langevin's
+        without ``fix_center``) from given ones too.
       remove_rotation: subtract the overall rotation too, for a frame without periodic
         directions.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise

@@ -31,7 +31,7 @@ from mlffjax.md.device_neighbors import (
 from mlffjax.md.driver import Stop, drive
 from mlffjax.md.records import Block, MDResult, Thermo, Writer
 from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
-from mlffjax.md.simulate import Integrator, State, centered_noise
+from mlffjax.md.simulate import Integrator, State, keeps_center
 from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.md.velocities import TIME_UNIT_FS
@@ -90,7 +90,7 @@ def run_md(
       resume: go on from the restart file in ``folder``; what its files have beyond it is cut.
       writers: further receivers of rows and frames; they are not closed.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs; drawn at the temperature of the settings
-        if not given.
+        if not given. Their drift is taken away where ``settings.remove_drift`` says so.
       progress: called at the beginning and after each stretch with the steps done and the new
         rows.
       stop: asked after each stretch; where it is true the run is saved and ends.
@@ -241,7 +241,10 @@ class Run:
                 f"{positions.shape}; give one vector for each atom"
             )
         momenta = self.masses[:, None] * np.asarray(initial_velocities) * TIME_UNIT_FS
-        return positions, jnp.asarray(momenta, dtype), for_noise
+        momenta = jnp.asarray(momenta, dtype)
+        if keeps_center(settings) and len(momenta) > 1:
+            momenta = velocities.remove_drift(momenta, self.system.masses)
+        return positions, momenta, for_noise
 
     def _start(self, positions: Array, momenta: Array, key: Array) -> tuple[State, Array, Array]:
         """The state at the start, with a list that has room for it."""
@@ -420,7 +423,7 @@ def _degrees_of_freedom(
     initial_velocities: HostVectors | None,
 ) -> int:
     """Degrees of freedom: what is at rest at the start, and stays so, does not count."""
-    still = settings.remove_drift and (settings.ensemble != "langevin" or centered_noise(settings))
+    still = keeps_center(settings) or (settings.remove_drift and settings.ensemble == "nve")
     turning = not settings.remove_rotation or settings.ensemble == "langevin"
     if initial_velocities is not None and np.shape(initial_velocities) == frame.positions.shape:
         momenta = masses[:, None] * np.asarray(initial_velocities, np.float64)
@@ -429,7 +432,7 @@ def _degrees_of_freedom(
         angular = np.abs(np.cross(arms, momenta).sum(0)).max()
         turning = turning or angular > 1e-4 * max(size * np.abs(arms).max(), 1e-300)
         moving = np.abs(momenta.sum(0)).max() > 1e-4 * max(size, 1e-300)
-        # What a thermostat takes away in the first step does not count either.
+        # Under a thermostat that keeps the centre at rest, the drift is taken away at the start.
         still = still and not (moving and settings.ensemble == "nve")
     return velocities.degrees_of_freedom(
         frame.positions, masses, frame.pbc, without_drift=still, without_rotation=not turning
