@@ -313,6 +313,18 @@ def test_direct_forces_warn_in_nve():
         run_md(potential, _pair(1.0), _settings(steps=1))
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "dof"), [("nose-hoover", 3), ("csvr", 3), ("langevin", 6), ("nve", 6)]
+)
+@pytest.mark.filterwarnings("ignore:got direct forces in NVE")
+def test_direct_forces_turn_a_molecule(ensemble, dof):
+    settings = _settings(ensemble=ensemble)
+    run = engine.Run(_potential(Direct(cutoff=4.0), [6]), _pair(1.0), settings, None)
+    assert run.make.dof == run.integrator.dof == dof
+    run = engine.Run(_potential(HarmonicPairs(cutoff=4.0), [6]), _pair(1.0), settings, None)
+    assert run.make.dof == (6 if ensemble == "langevin" else 1)
+
+
 def test_an_unknown_element_is_refused():
     with pytest.raises(ValueError, match="not trained on"):
         run_md(_potential(HarmonicPairs(), [6]), molecule("H2O"), _settings())

@@ -45,7 +45,8 @@ class MDSettings(Settings):
         drawn; under a thermostat that keeps the centre of mass at rest (all but Langevin's
         without ``fix_center``) from given ones too.
       remove_rotation: subtract the overall rotation too, for a frame without periodic
-        directions.
+        directions. Noise and direct forces bring it back, so that it then counts in the
+        temperature.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise
         moves it like a particle.
       replicas: copies run in one program, the k-th with the seed plus k; more than one only for

@@ -159,7 +159,8 @@ class Run:
             box=jnp.asarray(complete_cell(frame.cell, frame.pbc), dtype),
             bonds=None if self.bonds is None else _on_device(self.bonds, dtype),
         )
-        dof = _degrees_of_freedom(frame, self.masses, settings, initial_velocities)
+        direct = potential.module.direct_forces
+        dof = _degrees_of_freedom(frame, self.masses, settings, initial_velocities, direct)
         self.make = BlockMaker(
             masses=self.masses,
             cell=frame.cell,
@@ -170,7 +171,6 @@ class Run:
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
         )
-        direct = potential.module.direct_forces
         self.integrator = Integrator.from_settings(settings, dof, net_force=direct)
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
@@ -421,10 +421,13 @@ def _degrees_of_freedom(
     masses: np.ndarray,
     settings: MDSettings,
     initial_velocities: HostVectors | None,
+    direct_forces: bool,
 ) -> int:
     """Degrees of freedom: what is at rest at the start, and stays so, does not count."""
-    still = keeps_center(settings) or (settings.remove_drift and settings.ensemble == "nve")
-    turning = not settings.remove_rotation or settings.ensemble == "langevin"
+    # Forces that are no gradient need not add up to zero, nor do their torques.
+    conserved = settings.ensemble == "nve" and not direct_forces
+    still = keeps_center(settings) or (settings.remove_drift and conserved)
+    turning = not settings.remove_rotation or settings.ensemble == "langevin" or direct_forces
     if initial_velocities is not None and np.shape(initial_velocities) == frame.positions.shape:
         momenta = masses[:, None] * np.asarray(initial_velocities, np.float64)
         size = np.abs(momenta).sum()
