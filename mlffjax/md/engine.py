@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mlffjax.config.md import MDSettings
-from mlffjax.data.frames import Frame
+from mlffjax.data.frames import Frame, about_origin
 from mlffjax.md import chunk, restart, velocities
 from mlffjax.md.blocks import BlockMaker
 from mlffjax.md.bonds import Bonds, find_bonds
@@ -149,6 +149,8 @@ class Run:
         potential.check_elements(frame.numbers)
         _check_ensemble(potential, frame, settings)
         self.potential, self.frame, self.settings = potential, frame, settings
+        # All is computed there: far from the origin single precision is none.
+        self.start, origin = about_origin(frame)
         self.masses = ase.data.atomic_masses[frame.numbers]
         self.bonds: Bonds | None = find_bonds(frame) if settings.bond_check else None
         dtype = potential.dtype
@@ -165,6 +167,7 @@ class Run:
             masses=self.masses,
             cell=frame.cell,
             moving_cell=settings.moving_cell,
+            origin=origin,
             baseline=potential.baseline_energy(frame.numbers),
             dof=dof,
             timestep_fs=settings.timestep_fs,
@@ -182,11 +185,11 @@ class Run:
 
     def begin(self, initial_velocities: HostVectors | None) -> None:
         """Set up step zero."""
-        settings, frame = self.settings, self.frame
-        skin = default_skin(len(frame.numbers)) if settings.skin is None else settings.skin
-        place, pairwise = (frame.positions, frame.cell, frame.pbc), self.potential.module.pairwise
+        settings, start = self.settings, self.start
+        skin = default_skin(len(start.numbers)) if settings.skin is None else settings.skin
+        place, pairwise = (start.positions, start.cell, start.pbc), self.potential.module.pairwise
         plan = plan_neighbors(*place, self.potential.cutoff, skin, half=pairwise)
-        self.program = self.make_program(plan, steps_per_call(settings, len(frame.numbers)))
+        self.program = self.make_program(plan, steps_per_call(settings, len(start.numbers)))
         positions, momenta, key = self.start_arguments(initial_velocities)
         state, row, sound = self._start(positions, momenta, key)
         if not bool(sound):
@@ -231,7 +234,7 @@ class Run:
     def start_arguments(self, initial_velocities: HostVectors | None) -> tuple[Array, ...]:
         """Positions, momenta and the key of the noise."""
         dtype, settings = self.potential.dtype, self.settings
-        positions = jnp.asarray(self.frame.positions, dtype)
+        positions = jnp.asarray(self.start.positions, dtype)
         for_momenta, for_noise = jax.random.split(jax.random.key(settings.seed))
         if initial_velocities is None:
             return positions, self._draw_momenta(for_momenta, positions), for_noise
@@ -255,7 +258,7 @@ class Run:
             neighbors = state.force.neighbors
             if not bool(neighbors.overflow(self.program.plan)):
                 return state, row, sound
-            plan = enlarge(self.program.plan, neighbors, self.frame.positions)
+            plan = enlarge(self.program.plan, neighbors, self.start.positions)
             self.program = replace(self.program, plan=plan)
         raise RuntimeError(OUTGROWN)
 
@@ -378,10 +381,11 @@ class Run:
         state, steps = self.state, self.done - self.begun
         reached = f"{self.done} steps, {self.done * self.settings.timestep_fs:g} fs"
         interrupted = not message and self.done < self.settings.steps
+        cell = self.make.cell_of(state)
         final = replace(
             self.frame,
-            positions=np.asarray(state.position, np.float64),
-            cell=self.make.cell_of(state),
+            positions=self.make.positions(np.asarray(state.position, np.float64), cell),
+            cell=cell,
             energy=float(state.force.energy) + self.make.baseline,
             forces=np.asarray(state.force.forces, np.float64),
             stress=None,

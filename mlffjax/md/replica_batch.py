@@ -49,7 +49,9 @@ class Batch:
         """Set up step zero."""
         settings = max((run.settings for run in self.runs), key=lambda s: s.steps)
         skin = default_skin(self.atoms) if settings.skin is None else settings.skin
-        frames = [run.frame for run in self.runs]
+        # What is one structure stays one, so that its pairs are counted once.
+        starts = {id(run.frame): run.start for run in self.runs}
+        frames = [starts[id(run.frame)] for run in self.runs]
         half = self.potential.module.pairwise
         plan, edges = plan_replicas(frames, self.potential.cutoff, skin, half=half)
         steps = engine.steps_per_call(settings, self.atoms * len(self.runs))

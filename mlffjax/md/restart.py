@@ -32,7 +32,7 @@ from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 
 RESTART_FILE = "restart.npz"
-VERSION = 1
+VERSION = 2
 
 #: Settings that may differ when a run goes on: how long it is, and when it is saved.
 _FREE = ("steps", "restart_interval", "restart_seconds")
