@@ -133,6 +133,11 @@ class MDSettings(Settings):
                 f"got pressure_end_gpa for {self.ensemble}; expected npt-nose-hoover or npt-scr; "
                 "choose one, or leave pressure_end_gpa out"
             )
+        if self.fix_center and not self.remove_drift:
+            raise ValueError(
+                "got fix_center with remove_drift=false; expected a centre of mass that is kept at "
+                "rest or one that is not; leave one of the two out"
+            )
         if self.cell_motion != "isotropic" and self.ensemble != "npt-scr":
             raise ValueError(
                 f"got cell_motion {self.cell_motion!r} for {self.ensemble}; expected npt-scr; "

@@ -379,7 +379,7 @@ class Integrator:
 def keeps_center(settings: MDSettings) -> bool:
     """Whether a thermostat leaves the centre of mass at rest, whatever the velocities given."""
     if settings.ensemble == "langevin":
-        return settings.remove_drift and settings.fix_center
+        return settings.fix_center
     return settings.remove_drift and settings.ensemble != "nve"
 
 
