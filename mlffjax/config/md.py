@@ -58,7 +58,8 @@ class MDSettings(Settings):
       frame_interval: steps between two frames of the trajectory.
       record_pressure: log pressure and volume at constant volume too.
       chunk_steps: steps of one compiled call, after which frames are handed to the writers.
-        Chosen by the intervals and the size if not given.
+        If not given whole frame intervals of up to 500 steps together, or one if it is longer;
+        fewer steps in a large system.
       trajectory_format: ``extxyz``, ``traj`` (of ASE) or ``h5md``.
       restart_interval: steps between two restart files, rounded up to whole compiled calls;
         by ``restart_seconds`` if not given.

@@ -453,7 +453,11 @@ def _on_device(bonds: Bonds, dtype: Any) -> Bonds:
 
 
 def steps_per_call(settings: MDSettings, atoms: int) -> int:
-    """Steps of one compiled call: some frames, within bounds of memory, at least 500 steps."""
+    """Steps of one compiled call, if the settings name none: up to 500, or one frame if longer.
+
+    Fewer in a large system, within bounds of memory (:data:`MAX_RECORD_BYTES`) and of time
+    (:data:`MAX_ATOM_STEPS`, but at least ten).
+    """
     if settings.chunk_steps is not None:
         return min(settings.chunk_steps, settings.steps)
     frames = max(1, min(1000, MAX_RECORD_BYTES // (atoms * 3 * 3 * 8)))
