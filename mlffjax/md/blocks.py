@@ -21,8 +21,8 @@ class BlockMaker:
       masses: in amu ``[atoms]``.
       cell: lattice vectors as rows in Angstrom at the start, and
       moving_cell: whether they change.
-      origin: of the positions in the state, as a point of the structure at the start ``[3]`` in
-        Angstrom, see :func:`mlffjax.data.frames.about_origin`.
+      origin: of the positions in the state, where the user has them ``[3]`` in Angstrom (at the
+        start, if the cell moves), see :func:`mlffjax.data.frames.about_origin`.
       baseline: element energies in eV, added to the energies of frames.
       dof: degrees of freedom.
       timestep_fs: in fs.

@@ -29,6 +29,7 @@ from mlffjax.md.device_neighbors import (
     plan_neighbors,
 )
 from mlffjax.md.driver import Stop, drive
+from mlffjax.md.origin import moved_back, way_gone
 from mlffjax.md.records import Block, MDResult, Thermo, Writer
 from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
 from mlffjax.md.simulate import Integrator, State, keeps_center
@@ -71,10 +72,10 @@ def run_md(
 ) -> MDResult:
     """Molecular dynamics of one structure.
 
-    Computes in the dtype of the potential. Steps are compiled in stretches, with the neighbour
-    list inside; a stretch in which the list ran out of room is discarded and done again with
-    more. A run whose numbers stop being finite, or whose temperature leaves all bounds, ends
-    there and keeps what came before.
+    Computes in the dtype of the potential and near the origin, wherever the structure is. Steps
+    are compiled in stretches, with the neighbour list inside; a stretch in which the list ran out
+    of room is discarded and done again with more. A run whose numbers stop being finite, or whose
+    temperature leaves all bounds, ends there and keeps what came before.
 
     With a folder the run writes a restart file between stretches. Continued from it, also after
     it was killed, it leaves the same files and ends in the same state, bit for bit on the same
@@ -216,6 +217,7 @@ class Run:
         self.program = self.make_program(earlier.plan, earlier.steps_per_call)
         self.state, self.redone = earlier.state, earlier.redone
         self.done = self.begun = earlier.step
+        self.move_origin(np.asarray(earlier.origins[0]) - self.make.origin)
         return earlier
 
     def make_program(self, plan: NeighborPlan, steps: int) -> Program:
@@ -297,6 +299,9 @@ class Run:
     def stretch(self) -> list[Block | None]:
         """Do a stretch of steps; they begin at multiples of their length."""
         begin, before = time.perf_counter(), self.done
+        # Not where a run was interrupted: an uninterrupted one would not either.
+        if before % self.program.steps == 0:
+            self._recenter()
         left = self.settings.steps - before
         count = min(self.program.steps - before % self.program.steps, left)
         stretch = self._sound_stretch(before, count)
@@ -313,7 +318,19 @@ class Run:
         """What is needed to go on from here; none after an explosion."""
         if self.message:
             return None
-        return Restart(self.state, self.program.plan, self.done, self.program.steps, self.redone)
+        now = (self.state, self.program.plan, self.done, self.program.steps, self.redone)
+        return Restart(*now, origins=[self.make.origin.tolist()])
+
+    def _recenter(self) -> None:
+        """Move a system that has gone far back to the origin; a moving cell is about the start."""
+        way = way_gone(np.asarray(self.state.position))
+        if way.any() and not self.settings.moving_cell:
+            self.move_origin(way)
+            self.state = moved_back(self.state, jnp.asarray(way, self.potential.dtype))
+
+    def move_origin(self, way: np.ndarray) -> None:
+        """Positions in the state count from an origin that is moved by ``way`` ``[3]``."""
+        self.make = replace(self.make, origin=self.make.origin + way)
 
     def _advance(self, first: int, count: int) -> Stretch:
         return chunk.advance(
