@@ -15,6 +15,7 @@ from mlffjax.analysis.thermodynamics import Thermodynamics
 from mlffjax.data.frames import Frame
 from mlffjax.md.bonds import find_bonds
 from mlffjax.md.trajectory_readers import FrameBlock
+from mlffjax.units import AMU_ANGSTROM2_PER_FS2, BOLTZMANN
 
 BUTANE = molecule("trans-butane")
 
@@ -173,3 +174,26 @@ def test_removed_motion_counts_no_degrees_of_freedom():
     assert isinstance(found, Scalar)
     expected = 2 * water.get_kinetic_energy() / (3 * ase.units.kB)
     assert found.value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("rate", "dof"), [(0.0, 3), (0.5, 9)])
+def test_motion_that_comes_back_counts_degrees_of_freedom(rate, dof):
+    water = molecule("H2O")
+    rng = np.random.default_rng(4)
+    masses = water.get_masses()[:, None]
+    still = rng.normal(size=(200, 3, 3)) / np.sqrt(masses)
+    noise = rng.normal(size=(200, 3, 3)) / np.sqrt(masses)
+    for velocities in still:
+        water.set_velocities(velocities)
+        ase.md.velocitydistribution.Stationary(water)
+        ase.md.velocitydistribution.ZeroRotation(water)
+        velocities[:] = water.get_velocities()
+    part = np.exp(-rate * np.arange(200))[:, None, None]
+    velocities = part * still + np.sqrt(1 - part**2) * noise
+    thermo = Thermodynamics(water.numbers, water.pbc)
+    for few in (slice(0, 1), slice(1, 30), slice(30, None)):
+        thermo.add(frames([water.positions] * len(velocities[few]), velocities=velocities[few]))
+    (found,) = thermo.results()
+    assert isinstance(found, Scalar)
+    kinetic = 0.5 * AMU_ANGSTROM2_PER_FS2 * (masses * velocities**2).sum() / 200
+    assert found.value == pytest.approx(2 * kinetic / (dof * BOLTZMANN))

@@ -137,6 +137,30 @@ def test_fixed_atoms_and_bonds() -> None:
             assert free.get_potential_energy() > result.energy - 1e-7
 
 
+def test_far_from_the_origin_single_precision_is_as_good() -> None:
+    potential = lennard_jones(depth=1.0, diameter=1.0, cutoff=20.0, dtype=jnp.float32)
+    far, near = cluster(5, 0), cluster(5, 0)
+    far.positions += [1000.0, -500.0, 2000.0]
+    settings = RelaxSettings(fmax=1e-4, fixed_atoms=(1,))
+    results = relax(potential, [far, near], settings)
+    assert all(result.converged for result in results)
+    assert results[0].energy == pytest.approx(results[1].energy, abs=1e-5)
+    apart = results[0].frame.positions - results[1].frame.positions
+    np.testing.assert_allclose(apart, np.tile([1000.0, -500.0, 2000.0], (5, 1)), atol=5e-3)
+    for atoms, result in zip((far, near), results, strict=True):
+        assert (result.frame.positions[1] == atoms.positions[1]).all()
+
+
+def test_a_relaxed_cell_takes_the_structure_along() -> None:
+    near, far = crystal(0), crystal(0)
+    far.positions += [100.0, -50.0, 70.0]
+    one, other = relax(COPPER, [near, far], RelaxSettings(fmax=1e-4, cell=True))
+    np.testing.assert_allclose(one.frame.cell, other.frame.cell, atol=1e-6)
+    shift = np.array([100.0, -50.0, 70.0]) @ np.linalg.inv(near.cell.array)
+    apart = (other.frame.positions - one.frame.positions) @ np.linalg.inv(one.frame.cell)
+    np.testing.assert_allclose(apart, np.tile(shift, (2, 1)), atol=1e-6)
+
+
 def test_edges_that_come_in_are_not_lost() -> None:
     potential = lennard_jones(depth=1.0, diameter=1.0, cutoff=2.0, dtype=jnp.float64)
     atoms = cluster(13, 0, spacing=1.75, rattle=0.02)

@@ -1,7 +1,10 @@
 """Dynamics with cell lists against lists of the host and of all pairs."""
 
 import dataclasses
+from contextlib import nullcontext
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from numpy.testing import assert_allclose
 from mlffjax.config.md import MDSettings
 from mlffjax.md import device_neighbors as dn
 from mlffjax.md import engine
+from mlffjax.md.cell_lists import CellLists
 from mlffjax.md.engine import run_md
 from mlffjax.neighbors import atom_graph
 from mlffjax.pair_potentials import lennard_jones
@@ -94,3 +98,12 @@ def test_a_cell_that_changes_remakes_the_list_in_time():
         assert int(graph.edge_mask.sum()) == len(expected.senders)
     moved = dn.update(plan, neighbors, positions.at[0, 0].add(0.24), box)
     assert int(moved.rebuilds) == 1
+
+
+def test_more_slots_than_can_be_counted_are_refused():
+    lists = CellLists((True,) * 3, (1, 1, 1), (1.0,) * 3, (100, 100, 100), 64, CUTOFF)
+    box = jnp.eye(3)
+    for atoms, refused in ((1_200_000, False), (1_300_000, True)):
+        positions = jax.ShapeDtypeStruct((atoms, 3), jnp.float32)
+        with pytest.raises(ValueError, match="2\\^31 slots") if refused else nullcontext():
+            jax.eval_shape(partial(lists.pairs, size=32), positions, box)

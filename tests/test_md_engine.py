@@ -263,19 +263,108 @@ def test_given_velocities_and_their_shape():
         run_md(potential, _pair(1.0), settings, initial_velocities=velocities[:1])
 
 
+@pytest.mark.parametrize(
+    ("ensemble", "special", "kept"),
+    [
+        ("nose-hoover", {}, False),
+        ("npt-nose-hoover", {}, False),
+        ("npt-scr", {}, False),
+        ("csvr", {}, False),
+        ("langevin", {"fix_center": True}, False),
+        ("langevin", {}, True),
+        ("nve", {}, True),
+        ("nose-hoover", {"remove_drift": False}, True),
+    ],
+)
+def test_a_drift_of_given_velocities_goes_where_it_is_not_counted(ensemble, special, kept):
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    speeds = np.random.default_rng(0).normal(2e-3, 2e-3, (32, 3))
+    settings = _settings(ensemble=ensemble, **special)
+    run = engine.Run(potential, engine.frame_of(_argon()), settings, speeds)
+    found = run.make.velocities(np.asarray(run.start_arguments(speeds)[1]))
+    assert_allclose(found, speeds - (not kept) * speeds.mean(0), rtol=0, atol=1e-12)
+    assert run.make.dof == 3 * 32 - 3 * (not kept)
+
+
+def test_a_chain_keeps_a_drift_away():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    speeds = np.array([[0.03, 0.01, 0], [0.01, 0.01, 0]])
+    settings = _settings(ensemble="nose-hoover", steps=50, timestep_fs=0.2)
+    result = run_md(potential, _pair(1.0), settings, initial_velocities=speeds)
+    kinetic = CARBON * 0.01**2 * units.AMU_ANGSTROM2_PER_FS2
+    assert result.thermo.kinetic[0] == pytest.approx(kinetic)
+    assert_allclose(result.velocities.mean(0), 0, atol=1e-12)
+
+
+class Direct(HarmonicPairs):
+    """Forces that are no gradient, and none at all."""
+
+    @property
+    def direct_forces(self) -> bool:
+        return True
+
+    def __call__(self, graph):
+        output = super().__call__(graph)
+        return output.replace(forces=jnp.zeros((graph.num_atoms, 3), graph.vectors.dtype))
+
+
 def test_direct_forces_warn_in_nve():
-    class Direct(HarmonicPairs):
-        @property
-        def direct_forces(self) -> bool:
-            return True
-
-        def __call__(self, graph):
-            output = super().__call__(graph)
-            return output.replace(forces=jnp.zeros((graph.num_atoms, 3), graph.vectors.dtype))
-
     potential = _potential(Direct(cutoff=4.0), [6])
     with pytest.warns(UserWarning, match="direct forces in NVE"):
         run_md(potential, _pair(1.0), _settings(steps=1))
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "dof"), [("nose-hoover", 3), ("csvr", 3), ("langevin", 6), ("nve", 6)]
+)
+@pytest.mark.filterwarnings("ignore:got direct forces in NVE")
+def test_direct_forces_turn_a_molecule(ensemble, dof):
+    settings = _settings(ensemble=ensemble)
+    run = engine.Run(_potential(Direct(cutoff=4.0), [6]), _pair(1.0), settings, None)
+    assert run.make.dof == run.integrator.dof == dof
+    run = engine.Run(_potential(HarmonicPairs(cutoff=4.0), [6]), _pair(1.0), settings, None)
+    assert run.make.dof == (6 if ensemble == "langevin" else 1)
+
+
+def test_far_from_the_origin_single_precision_is_as_good():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6], jnp.float32)
+    settings = _settings(steps=40, timestep_fs=0.2, frame_interval=20, thermo_interval=4)
+    frames, offset = [], np.array([3000.0, -2000.0, 5000.0])
+
+    class Collect:
+        def write(self, block):
+            frames.extend(block.positions)
+
+        def close(self):
+            raise AssertionError("a writer of the caller must stay open")
+
+    moved = dataclasses.replace(_pair(1.1), positions=_pair(1.1).positions + offset)
+    near, far = (run_md(potential, f, settings, writers=[Collect()]) for f in (_pair(1.1), moved))
+    assert_allclose(far.thermo.total, near.thermo.total, rtol=1e-6)
+    for here, there in zip(frames[:3], frames[3:], strict=True):
+        assert_allclose(there - here, np.tile(offset, (2, 1)), rtol=0, atol=1e-6)
+    assert_allclose(frames[3][1], [3001.1, -2000, 5000], rtol=0, atol=1e-6)
+    assert_allclose(far.final.positions, frames[-1], rtol=0, atol=1e-9)
+
+
+def test_a_cell_that_moves_takes_the_origin_along():
+    potential, far = _potential(LennardJones(cutoff=6.0), [18]), np.array([300.0, -200.0, 70.0])
+    settings = _settings(
+        ensemble="npt-scr", cell_motion="flexible", steps=20, barostat_period_fs=20.0,
+        pressure_gpa=1.0, frame_interval=20,
+    )  # fmt: skip
+    moved = _argon().copy()
+    moved.positions += far
+    near, there = run_md(potential, _argon(), settings), run_md(potential, moved, settings)
+    assert_allclose(there.final.cell, near.final.cell, atol=1e-9)
+    assert near.thermo.volume is not None
+    assert near.thermo.volume[-1] < 0.99 * near.thermo.volume[0]
+    # In lattice vectors it is where it was.
+    place = lambda frame: frame.positions @ np.linalg.inv(frame.cell)  # noqa: E731
+    shift = far @ np.linalg.inv(_argon().cell.array)
+    assert_allclose(place(there.final) - place(near.final), np.tile(shift, (32, 1)), atol=1e-8)
+    centre = place(near.final).mean(0) - _argon().get_scaled_positions(wrap=False).mean(0)
+    assert_allclose(centre, 0, atol=1e-8)
 
 
 def test_an_unknown_element_is_refused():

@@ -18,6 +18,7 @@ from interruptions import (
 
 from mlffjax.md import restart
 from mlffjax.md.engine import run_md
+from mlffjax.md.replicas import run_replicas
 from mlffjax.md.trajectory_readers import H5MDTrajectory
 
 
@@ -46,6 +47,38 @@ def test_a_run_in_parts_is_the_whole_run(tmp_path, dtype, special):
     assert last.thermo.step.tolist() == whole.thermo.step.tolist()
     for name in ("thermo.csv", "trajectory.extxyz"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_goes_far_is_moved_back_and_written_where_it_is(tmp_path, monkeypatch):
+    settings = short_run(ensemble="nve", explosion_temperature=1e9)
+    speeds = np.random.default_rng(0).normal(0, 1e-3, (8, 3)) + 0.4
+    run = partial(run_md, argon_potential(), argon(), settings, initial_velocities=speeds)
+    parts = partial(run, folder=tmp_path / "parts")
+    whole = run(folder=tmp_path / "whole")
+    assert parts(stop=stop_after(4)).steps == 80
+    last = parts(resume=True)
+    assert_same_end(last, whole)
+    for name in ("thermo.csv", "trajectory.extxyz"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    (origin,) = restart.read_meta(tmp_path / "whole" / restart.RESTART_FILE)["origins"]
+    assert min(origin) > 100
+    many = partial(
+        run_replicas,
+        argon_potential(),
+        [argon()] * 2,
+        settings,
+        initial_velocities=[-speeds, speeds],
+        folder=tmp_path / "many",
+    )
+    many(stop=stop_after(4))
+    together = many(resume=True)[1]
+    # Beside a run that stays where it went.
+    monkeypatch.setattr("mlffjax.md.origin.FAR", np.inf)
+    stayed = run()
+    for result in (last, together):
+        for name in ("positions", "forces"):
+            ours, theirs = getattr(result.final, name), getattr(stayed.final, name)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
 
 CHILD = """

@@ -267,6 +267,7 @@ def test_a_broken_bond_stops_the_run():
         ({"ensemble": "csvr", "pressure_end_gpa": 1.0}, "npt-nose-hoover or npt-scr"),
         ({"ensemble": "npt-nose-hoover", "cell_motion": "flexible"}, "expected npt-scr"),
         ({"ensemble": "csvr", "temperature_end": 0.0}, "more than 0 K"),
+        ({"fix_center": True, "remove_drift": False}, "leave one of the two out"),
     ],
 )
 def test_settings_without_effect_are_refused(settings, says):

@@ -8,20 +8,22 @@ from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.md.velocities import degrees_of_freedom
-from mlffjax.types import HostNumbers, HostPbc
+from mlffjax.types import HostNumbers, HostPbc, HostVectors
 from mlffjax.units import AMU, AMU_ANGSTROM2_PER_FS2, BOLTZMANN, GPA
 
-#: A momentum this small beside the thermal one has been removed, not drawn.
-AT_REST = 1e-3
+#: A momentum this small beside the thermal one, over all frames, has been removed and stays so.
+AT_REST = 1e-2
+
+TEMPERATURE = ("temperature", "K")
 
 
 class Thermodynamics(Observable):
     """Means of what the frames allow: each quantity needs its own entries of a frame.
 
-    Temperature from the velocities, with the degrees of freedom that are left where the first
-    frame shows that drift and rotation were removed; density and volume for three periodic
-    directions; pressure ``(2 K - V tr(stress)) / 3 V`` from velocities and stress; potential
-    energy per atom.
+    Temperature from the velocities, with the degrees of freedom that are left where all frames
+    together show that there is no drift and no rotation (noise brings back what was removed at
+    the start); density and volume for three periodic directions; pressure
+    ``(2 K - V tr(stress)) / 3 V`` from velocities and stress; potential energy per atom.
 
     Args:
       numbers: atomic numbers ``[atoms]``.
@@ -31,7 +33,9 @@ class Thermodynamics(Observable):
     def __init__(self, numbers: HostNumbers, pbc: HostPbc) -> None:
         self._masses, self._pbc = atomic_masses[numbers], np.asarray(pbc, bool)
         self._averages: dict[tuple[str, str], BlockAverage] = {}
-        self._dof: int | None = None
+        # Total momentum and angular momentum squared, and those of as many independent vectors.
+        self._squares = np.zeros((2, 2))
+        self._start: HostVectors | None = None
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -40,9 +44,8 @@ class Thermodynamics(Observable):
         if block.velocities is not None:
             square = (block.velocities**2).sum(axis=-1) @ self._masses
             kinetic = 0.5 * AMU_ANGSTROM2_PER_FS2 * square
-            if self._dof is None:
-                self._dof = self._degrees_of_freedom(block.positions[0], block.velocities[0])
-            values["temperature", "K"] = 2 * kinetic / (self._dof * BOLTZMANN)
+            self._add_momenta(block.positions, block.velocities)
+            values[TEMPERATURE] = 2 * kinetic / BOLTZMANN  # times the degrees of freedom
         if block.energy is not None:
             values["potential energy", "eV/atom"] = block.energy / len(self._masses)
         if self._pbc.all():
@@ -58,27 +61,36 @@ class Thermodynamics(Observable):
 
     def results(self) -> list[Result]:
         """Numbers."""
-        return [
-            Scalar(name, float(average.mean()), float(average.error()), unit)
-            for (name, unit), average in self._averages.items()
-        ]
+        results: list[Result] = []
+        for (name, unit), average in self._averages.items():
+            parts = self._degrees_of_freedom() if (name, unit) == TEMPERATURE else 1
+            mean, error = float(average.mean()) / parts, float(average.error()) / parts
+            results.append(Scalar(name, mean, error, unit))
+        return results
 
-    def _degrees_of_freedom(
-        self, positions: Float[np.ndarray, "atoms 3"], velocities: Float[np.ndarray, "atoms 3"]
-    ) -> int:
+    def _add_momenta(
+        self,
+        positions: Float[np.ndarray, "frames atoms 3"],
+        velocities: Float[np.ndarray, "frames atoms 3"],
+    ) -> None:
+        if self._start is None:
+            self._start = positions[0]
         momenta = self._masses[:, None] * velocities
-        centre = self._masses @ positions / self._masses.sum()
-        angular = np.cross(positions - centre, momenta)
+        kinds = [momenta]
+        if not self._pbc.any():
+            centre = np.einsum("a,fax->fx", self._masses, positions) / self._masses.sum()
+            kinds.append(np.cross(positions - centre[:, None], momenta))
+        for k, vectors in enumerate(kinds):
+            self._squares[k] += (vectors.sum(axis=1) ** 2).sum(), (vectors**2).sum()
 
-        def vanishes(vectors: np.ndarray) -> bool:
-            # Beside the sum of as many independent vectors.
-            scale = np.sqrt((vectors**2).sum())
-            return bool(np.linalg.norm(vectors.sum(axis=0)) <= AT_REST * scale)
-
+    def _degrees_of_freedom(self) -> int:
+        assert self._start is not None
+        total, independent = self._squares.T
+        drifts, turns = np.sqrt(total) > AT_REST * np.sqrt(independent)
         return degrees_of_freedom(
-            positions,
+            self._start,
             self._masses,
             self._pbc,
-            without_drift=vanishes(momenta),
-            without_rotation=vanishes(angular),
+            without_drift=not drifts,
+            without_rotation=not turns,
         )

@@ -41,10 +41,12 @@ class MDSettings(Settings):
       chain_length: variables of the Nose-Hoover chain; 3 is the default of JAX-MD for chains.
       chain_steps: integration steps of the chain for each half time step.
       suzuki_yoshida_steps: factors of the splitting of each chain step.
-      remove_drift: subtract the motion of the centre of mass from the initial velocities, and
-        keep it there under a thermostat other than Langevin's.
+      remove_drift: subtract the motion of the centre of mass from initial velocities that are
+        drawn; under a thermostat that keeps the centre of mass at rest (all but Langevin's
+        without ``fix_center``) from given ones too.
       remove_rotation: subtract the overall rotation too, for a frame without periodic
-        directions.
+        directions. Noise and direct forces bring it back, so that it then counts in the
+        temperature.
       fix_center: keep the centre of mass at rest in Langevin dynamics too, which otherwise
         moves it like a particle.
       replicas: copies run in one program, the k-th with the seed plus k; more than one only for
@@ -56,7 +58,8 @@ class MDSettings(Settings):
       frame_interval: steps between two frames of the trajectory.
       record_pressure: log pressure and volume at constant volume too.
       chunk_steps: steps of one compiled call, after which frames are handed to the writers.
-        Chosen by the intervals and the size if not given.
+        If not given whole frame intervals of up to 500 steps together, or one if it is longer;
+        fewer steps in a large system.
       trajectory_format: ``extxyz``, ``traj`` (of ASE) or ``h5md``.
       restart_interval: steps between two restart files, rounded up to whole compiled calls;
         by ``restart_seconds`` if not given.
@@ -130,6 +133,11 @@ class MDSettings(Settings):
             raise ValueError(
                 f"got pressure_end_gpa for {self.ensemble}; expected npt-nose-hoover or npt-scr; "
                 "choose one, or leave pressure_end_gpa out"
+            )
+        if self.fix_center and not self.remove_drift:
+            raise ValueError(
+                "got fix_center with remove_drift=false; expected a centre of mass that is kept at "
+                "rest or one that is not; leave one of the two out"
             )
         if self.cell_motion != "isotropic" and self.ensemble != "npt-scr":
             raise ValueError(

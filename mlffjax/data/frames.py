@@ -1,6 +1,6 @@
 """One labelled structure, on the host in double precision."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ase
 import numpy as np
@@ -61,3 +61,16 @@ class Frame:
             if value is not None and np.shape(value) != shape:
                 return f"{what} of shape {np.shape(value)}; expected {shape}"
         return ""
+
+
+def about_origin(frame: Frame) -> tuple[Frame, Float[np.ndarray, "3"]]:
+    """The structure moved so that its middle is within an Angstrom of the origin.
+
+    Single precision has seven digits; far from the origin they go to the distance, and none are
+    left for forces. It is moved by whole Angstroms, so that its own digits stay as they are.
+
+    Returns:
+      The structure, and ``[3]`` in Angstrom what brings it back when added.
+    """
+    origin = np.round(np.asarray(frame.positions, np.float64).mean(axis=0))
+    return replace(frame, positions=frame.positions - origin), origin

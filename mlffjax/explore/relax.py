@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlffjax.config.explore import RelaxSettings
-from mlffjax.data.frames import Frame
+from mlffjax.data.frames import Frame, about_origin
 from mlffjax.explore import relax_program
 from mlffjax.explore.batch import (
     Needs,
@@ -220,8 +220,8 @@ class _Group:
         if not fresh.any():
             return
         for slot in np.flatnonzero(fresh).tolist():
-            frame = self._job_in(slot).frame
-            positions[slot, : len(frame.numbers)] = frame.positions
+            start = about_origin(self._job_in(slot).frame)[0]
+            positions[slot, : len(start.numbers)] = start.positions
         self.slots, self.constraints = self._arrays(self.holds)
         self.state = relax_program.refill(
             self.settings, self.slots, positions, fresh, fresh, self.state
@@ -289,7 +289,11 @@ class _Group:
         if status == "failed" and calls == 1:
             return RelaxResult(job.frame, status, math.nan, calls, math.nan)
         one = jax.tree.map(lambda a: np.asarray(a[slot], np.float64), state)
-        positions, cell, stress = one.evaluated[:count], job.frame.cell, None
+        positions = one.evaluated[:count] + about_origin(job.frame)[1]
+        # Exactly there, whatever the digits of the potential.
+        fixed = list(job.fixed.atoms)
+        positions[fixed] = job.frame.positions[fixed]
+        cell, stress = job.frame.cell, None
         if self.settings.cell:
             deformation = one.evaluated[-3:] / count
             positions, cell = positions @ deformation, cell @ deformation

@@ -21,6 +21,8 @@ class BlockMaker:
       masses: in amu ``[atoms]``.
       cell: lattice vectors as rows in Angstrom at the start, and
       moving_cell: whether they change.
+      origin: of the positions in the state, where the user has them ``[3]`` in Angstrom (at the
+        start, if the cell moves), see :func:`mlffjax.data.frames.about_origin`.
       baseline: element energies in eV, added to the energies of frames.
       dof: degrees of freedom.
       timestep_fs: in fs.
@@ -30,6 +32,7 @@ class BlockMaker:
     masses: Float[np.ndarray, "atoms"]
     cell: HostCell
     moving_cell: bool
+    origin: Float[np.ndarray, "3"]
     baseline: float
     dof: int
     timestep_fs: float
@@ -62,34 +65,44 @@ class BlockMaker:
         rows, frames = due(self.thermo_interval), due(self.frame_interval)
         take = lambda a: np.asarray(a[: len(frames)], np.float64)  # noqa: E731
         fixed = np.broadcast_to(np.asarray(self.cell, np.float64), (len(frames), 3, 3))
+        cell = fixed if records.cell is None else take(records.cell)
         return Block(
             thermo=self.thermo(np.asarray(records.thermo[: len(rows)]), rows),
             step=frames,
             time_fs=frames * self.timestep_fs,
             energy=take(records.energy) + self.baseline,
-            positions=take(records.positions),
+            positions=self.positions(take(records.positions), cell),
             velocities=self.velocities(take(records.momenta)),
             forces=take(records.forces),
-            cell=fixed if records.cell is None else take(records.cell),
+            cell=cell,
         )
 
     def first_block(self, rows: Thermo, state: State) -> Block:
         """The row and the frame of the start."""
         host = lambda a: np.asarray(a, np.float64)[None]  # noqa: E731
+        cell = self.cell_of(state)[None]
         return Block(
             thermo=rows,
             step=np.zeros(1, int),
             time_fs=np.zeros(1),
             energy=rows.potential + self.baseline,
-            positions=host(state.position),
+            positions=self.positions(host(state.position), cell),
             velocities=self.velocities(host(state.momentum)),
             forces=host(state.force.forces),
-            cell=self.cell_of(state)[None],
+            cell=cell,
         )
 
     def velocities(self, momenta: Float[np.ndarray, "... atoms 3"]) -> np.ndarray:
         """Velocities in Angstrom/fs of momenta in sqrt(amu eV)."""
         return momenta / self.masses[:, None] / TIME_UNIT_FS
+
+    def positions(
+        self, positions: Float[np.ndarray, "... atoms 3"], cell: Float[np.ndarray, "... 3 3"]
+    ) -> np.ndarray:
+        """Positions where the user has them, from those in the state and the cell of then."""
+        # A cell that moves carries all of space with it.
+        moved = np.linalg.inv(self.cell) @ cell if self.moving_cell else np.eye(3)
+        return positions + (self.origin @ moved)[..., None, :]
 
     def cell_of(self, state: State) -> HostCell:
         """Lattice vectors as rows ``[3, 3]`` in Angstrom."""

@@ -78,8 +78,16 @@ class CellLists:
         Returns:
           Senders, receivers ``[size]``, shifts ``[size, 3]``, mask ``[size]``, the number of
           pairs needed, and whether a cell was too full or has become too narrow.
+
+        Raises:
+          ValueError: more slots to look at than 32 bits can count.
         """
         count = positions.shape[0]
+        if count * self.slots_per_atom >= 2**31:
+            raise ValueError(
+                f"got {count} atoms with {self.slots_per_atom} slots around each; expected fewer "
+                "than 2^31 slots in all; simulate a smaller system, or choose a smaller skin"
+            )
         copies = _copies(self.replicas)
         whole = box * jnp.asarray(self.lengths, box.dtype)[:, None]
         placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]

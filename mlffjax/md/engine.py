@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from mlffjax.config.md import MDSettings
-from mlffjax.data.frames import Frame
+from mlffjax.data.frames import Frame, about_origin
 from mlffjax.md import chunk, restart, velocities
 from mlffjax.md.blocks import BlockMaker
 from mlffjax.md.bonds import Bonds, find_bonds
@@ -29,9 +29,10 @@ from mlffjax.md.device_neighbors import (
     plan_neighbors,
 )
 from mlffjax.md.driver import Stop, drive
+from mlffjax.md.origin import moved_back, way_gone
 from mlffjax.md.records import Block, MDResult, Thermo, Writer
 from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
-from mlffjax.md.simulate import Integrator, State, centered_noise
+from mlffjax.md.simulate import Integrator, State, keeps_center
 from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.md.velocities import TIME_UNIT_FS
@@ -71,10 +72,10 @@ def run_md(
 ) -> MDResult:
     """Molecular dynamics of one structure.
 
-    Computes in the dtype of the potential. Steps are compiled in stretches, with the neighbour
-    list inside; a stretch in which the list ran out of room is discarded and done again with
-    more. A run whose numbers stop being finite, or whose temperature leaves all bounds, ends
-    there and keeps what came before.
+    Computes in the dtype of the potential and near the origin, wherever the structure is. Steps
+    are compiled in stretches, with the neighbour list inside; a stretch in which the list ran out
+    of room is discarded and done again with more. A run whose numbers stop being finite, or whose
+    temperature leaves all bounds, ends there and keeps what came before.
 
     With a folder the run writes a restart file between stretches. Continued from it, also after
     it was killed, it leaves the same files and ends in the same state, bit for bit on the same
@@ -90,7 +91,7 @@ def run_md(
       resume: go on from the restart file in ``folder``; what its files have beyond it is cut.
       writers: further receivers of rows and frames; they are not closed.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs; drawn at the temperature of the settings
-        if not given.
+        if not given. Their drift is taken away where ``settings.remove_drift`` says so.
       progress: called at the beginning and after each stretch with the steps done and the new
         rows.
       stop: asked after each stretch; where it is true the run is saved and ends.
@@ -149,6 +150,8 @@ class Run:
         potential.check_elements(frame.numbers)
         _check_ensemble(potential, frame, settings)
         self.potential, self.frame, self.settings = potential, frame, settings
+        # All is computed there: far from the origin single precision is none.
+        self.start, origin = about_origin(frame)
         self.masses = ase.data.atomic_masses[frame.numbers]
         self.bonds: Bonds | None = find_bonds(frame) if settings.bond_check else None
         dtype = potential.dtype
@@ -159,18 +162,19 @@ class Run:
             box=jnp.asarray(complete_cell(frame.cell, frame.pbc), dtype),
             bonds=None if self.bonds is None else _on_device(self.bonds, dtype),
         )
-        dof = _degrees_of_freedom(frame, self.masses, settings, initial_velocities)
+        direct = potential.module.direct_forces
+        dof = _degrees_of_freedom(frame, self.masses, settings, initial_velocities, direct)
         self.make = BlockMaker(
             masses=self.masses,
             cell=frame.cell,
             moving_cell=settings.moving_cell,
+            origin=origin,
             baseline=potential.baseline_energy(frame.numbers),
             dof=dof,
             timestep_fs=settings.timestep_fs,
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
         )
-        direct = potential.module.direct_forces
         self.integrator = Integrator.from_settings(settings, dof, net_force=direct)
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
@@ -182,11 +186,11 @@ class Run:
 
     def begin(self, initial_velocities: HostVectors | None) -> None:
         """Set up step zero."""
-        settings, frame = self.settings, self.frame
-        skin = default_skin(len(frame.numbers)) if settings.skin is None else settings.skin
-        place, pairwise = (frame.positions, frame.cell, frame.pbc), self.potential.module.pairwise
+        settings, start = self.settings, self.start
+        skin = default_skin(len(start.numbers)) if settings.skin is None else settings.skin
+        place, pairwise = (start.positions, start.cell, start.pbc), self.potential.module.pairwise
         plan = plan_neighbors(*place, self.potential.cutoff, skin, half=pairwise)
-        self.program = self.make_program(plan, steps_per_call(settings, len(frame.numbers)))
+        self.program = self.make_program(plan, steps_per_call(settings, len(start.numbers)))
         positions, momenta, key = self.start_arguments(initial_velocities)
         state, row, sound = self._start(positions, momenta, key)
         if not bool(sound):
@@ -213,6 +217,7 @@ class Run:
         self.program = self.make_program(earlier.plan, earlier.steps_per_call)
         self.state, self.redone = earlier.state, earlier.redone
         self.done = self.begun = earlier.step
+        self.move_origin(np.asarray(earlier.origins[0]) - self.make.origin)
         return earlier
 
     def make_program(self, plan: NeighborPlan, steps: int) -> Program:
@@ -231,7 +236,7 @@ class Run:
     def start_arguments(self, initial_velocities: HostVectors | None) -> tuple[Array, ...]:
         """Positions, momenta and the key of the noise."""
         dtype, settings = self.potential.dtype, self.settings
-        positions = jnp.asarray(self.frame.positions, dtype)
+        positions = jnp.asarray(self.start.positions, dtype)
         for_momenta, for_noise = jax.random.split(jax.random.key(settings.seed))
         if initial_velocities is None:
             return positions, self._draw_momenta(for_momenta, positions), for_noise
@@ -241,7 +246,10 @@ class Run:
                 f"{positions.shape}; give one vector for each atom"
             )
         momenta = self.masses[:, None] * np.asarray(initial_velocities) * TIME_UNIT_FS
-        return positions, jnp.asarray(momenta, dtype), for_noise
+        momenta = jnp.asarray(momenta, dtype)
+        if keeps_center(settings) and len(momenta) > 1:
+            momenta = velocities.remove_drift(momenta, self.system.masses)
+        return positions, momenta, for_noise
 
     def _start(self, positions: Array, momenta: Array, key: Array) -> tuple[State, Array, Array]:
         """The state at the start, with a list that has room for it."""
@@ -252,7 +260,7 @@ class Run:
             neighbors = state.force.neighbors
             if not bool(neighbors.overflow(self.program.plan)):
                 return state, row, sound
-            plan = enlarge(self.program.plan, neighbors, self.frame.positions)
+            plan = enlarge(self.program.plan, neighbors, self.start.positions)
             self.program = replace(self.program, plan=plan)
         raise RuntimeError(OUTGROWN)
 
@@ -291,6 +299,9 @@ class Run:
     def stretch(self) -> list[Block | None]:
         """Do a stretch of steps; they begin at multiples of their length."""
         begin, before = time.perf_counter(), self.done
+        # Not where a run was interrupted: an uninterrupted one would not either.
+        if before % self.program.steps == 0:
+            self._recenter()
         left = self.settings.steps - before
         count = min(self.program.steps - before % self.program.steps, left)
         stretch = self._sound_stretch(before, count)
@@ -307,7 +318,19 @@ class Run:
         """What is needed to go on from here; none after an explosion."""
         if self.message:
             return None
-        return Restart(self.state, self.program.plan, self.done, self.program.steps, self.redone)
+        now = (self.state, self.program.plan, self.done, self.program.steps, self.redone)
+        return Restart(*now, origins=[self.make.origin.tolist()])
+
+    def _recenter(self) -> None:
+        """Move a system that has gone far back to the origin; a moving cell is about the start."""
+        way = way_gone(np.asarray(self.state.position))
+        if way.any() and not self.settings.moving_cell:
+            self.move_origin(way)
+            self.state = moved_back(self.state, jnp.asarray(way, self.potential.dtype))
+
+    def move_origin(self, way: np.ndarray) -> None:
+        """Positions in the state count from an origin that is moved by ``way`` ``[3]``."""
+        self.make = replace(self.make, origin=self.make.origin + way)
 
     def _advance(self, first: int, count: int) -> Stretch:
         return chunk.advance(
@@ -375,10 +398,11 @@ class Run:
         state, steps = self.state, self.done - self.begun
         reached = f"{self.done} steps, {self.done * self.settings.timestep_fs:g} fs"
         interrupted = not message and self.done < self.settings.steps
+        cell = self.make.cell_of(state)
         final = replace(
             self.frame,
-            positions=np.asarray(state.position, np.float64),
-            cell=self.make.cell_of(state),
+            positions=self.make.positions(np.asarray(state.position, np.float64), cell),
+            cell=cell,
             energy=float(state.force.energy) + self.make.baseline,
             forces=np.asarray(state.force.forces, np.float64),
             stress=None,
@@ -418,10 +442,13 @@ def _degrees_of_freedom(
     masses: np.ndarray,
     settings: MDSettings,
     initial_velocities: HostVectors | None,
+    direct_forces: bool,
 ) -> int:
     """Degrees of freedom: what is at rest at the start, and stays so, does not count."""
-    still = settings.remove_drift and (settings.ensemble != "langevin" or centered_noise(settings))
-    turning = not settings.remove_rotation or settings.ensemble == "langevin"
+    # Forces that are no gradient need not add up to zero, nor do their torques.
+    conserved = settings.ensemble == "nve" and not direct_forces
+    still = keeps_center(settings) or (settings.remove_drift and conserved)
+    turning = not settings.remove_rotation or settings.ensemble == "langevin" or direct_forces
     if initial_velocities is not None and np.shape(initial_velocities) == frame.positions.shape:
         momenta = masses[:, None] * np.asarray(initial_velocities, np.float64)
         size = np.abs(momenta).sum()
@@ -429,7 +456,7 @@ def _degrees_of_freedom(
         angular = np.abs(np.cross(arms, momenta).sum(0)).max()
         turning = turning or angular > 1e-4 * max(size * np.abs(arms).max(), 1e-300)
         moving = np.abs(momenta.sum(0)).max() > 1e-4 * max(size, 1e-300)
-        # What a thermostat takes away in the first step does not count either.
+        # Under a thermostat that keeps the centre at rest, the drift is taken away at the start.
         still = still and not (moving and settings.ensemble == "nve")
     return velocities.degrees_of_freedom(
         frame.positions, masses, frame.pbc, without_drift=still, without_rotation=not turning
@@ -443,7 +470,11 @@ def _on_device(bonds: Bonds, dtype: Any) -> Bonds:
 
 
 def steps_per_call(settings: MDSettings, atoms: int) -> int:
-    """Steps of one compiled call: some frames, within bounds of memory, at least 500 steps."""
+    """Steps of one compiled call, if the settings name none: up to 500, or one frame if longer.
+
+    Fewer in a large system, within bounds of memory (:data:`MAX_RECORD_BYTES`) and of time
+    (:data:`MAX_ATOM_STEPS`, but at least ten).
+    """
     if settings.chunk_steps is not None:
         return min(settings.chunk_steps, settings.steps)
     frames = max(1, min(1000, MAX_RECORD_BYTES // (atoms * 3 * 3 * 8)))

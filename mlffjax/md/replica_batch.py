@@ -16,6 +16,7 @@ from mlffjax.md.bonds import Bonds
 from mlffjax.md.chunk import Records
 from mlffjax.md.device_neighbors import NeighborPlan, default_skin
 from mlffjax.md.engine import MAX_REDO, OUTGROWN, Run
+from mlffjax.md.origin import moved_back, way_gone
 from mlffjax.md.records import Block, MDResult
 from mlffjax.md.replica_chunk import PADDING_MASS, ReplicaProgram, Replicas, ReplicaStretch
 from mlffjax.md.replica_plan import enlarge_replicas, plan_replicas
@@ -49,7 +50,9 @@ class Batch:
         """Set up step zero."""
         settings = max((run.settings for run in self.runs), key=lambda s: s.steps)
         skin = default_skin(self.atoms) if settings.skin is None else settings.skin
-        frames = [run.frame for run in self.runs]
+        # What is one structure stays one, so that its pairs are counted once.
+        starts = {id(run.frame): run.start for run in self.runs}
+        frames = [starts[id(run.frame)] for run in self.runs]
         half = self.potential.module.pairwise
         plan, edges = plan_replicas(frames, self.potential.cutoff, skin, half=half)
         steps = engine.steps_per_call(settings, self.atoms * len(self.runs))
@@ -93,6 +96,7 @@ class Batch:
         for k, run in enumerate(self.runs):
             run.done = run.begun = progress.steps[k]
             run.message = progress.messages[k]
+            run.move_origin(np.asarray(earlier.origins[k]) - run.make.origin)
             wanted, ended = run.settings.steps, run.done < self.done
             if not run.message and wanted != run.done and (ended or wanted < run.done):
                 raise ValueError(
@@ -115,6 +119,9 @@ class Batch:
         """Do a stretch of steps; they begin at multiples of their length."""
         running, begin = self._running(), time.perf_counter()
         length = self.program.single.steps
+        # Not where a run was interrupted: an uninterrupted one would not either.
+        if self.done % length == 0:
+            self._recenter()
         count = min(length - self.done % length, self._most() - self.done)
         stretch = self._without_overflow(count)
         seconds = time.perf_counter() - begin
@@ -142,7 +149,8 @@ class Batch:
         steps = tuple(run.done for run in self.runs)
         progress = ReplicaProgress(program.edges, steps, tuple(run.message for run in self.runs))
         now = (self.state, program.plan, self.done, program.single.steps, self.redone)
-        return Restart(*now, replicas=progress)
+        origins = [run.make.origin.tolist() for run in self.runs]
+        return Restart(*now, origins=origins, replicas=progress)
 
     def results(self) -> list[MDResult]:
         """The outcome of each replica."""
@@ -207,6 +215,17 @@ class Batch:
             jnp.asarray(count, jnp.int32),
             jnp.asarray(np.array([not run.message for run in self.runs], bool)),
         )
+
+    def _recenter(self) -> None:
+        """Move replicas that have gone far back to the origin, as a single run does."""
+        positions = np.asarray(self.state.position)
+        ways = np.zeros((len(self.runs), 1, 3))
+        for k, run in enumerate(self.runs):
+            ways[k] = way_gone(positions[k, : len(run.frame.numbers)])
+        if ways.any() and not self.runs[0].settings.moving_cell:
+            for run, way in zip(self.runs, ways, strict=True):
+                run.move_origin(way[0])
+            self.state = moved_back(self.state, jnp.asarray(ways, self.potential.dtype))
 
     def _without_overflow(self, count: int) -> ReplicaStretch:
         """A stretch without overflow; the neighbour lists grow until there is none."""

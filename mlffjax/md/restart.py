@@ -32,7 +32,7 @@ from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 
 RESTART_FILE = "restart.npz"
-VERSION = 1
+VERSION = 2
 
 #: Settings that may differ when a run goes on: how long it is, and when it is saved.
 _FREE = ("steps", "restart_interval", "restart_seconds")
@@ -63,6 +63,7 @@ class Restart:
       step: number of steps done.
       steps_per_call: length of a stretch; stretches begin at its multiples.
       redone: stretches computed again so far.
+      origins: of the positions in the state, one ``[3]`` in Angstrom for each replica.
       marks: lengths of the output files by their names, in units of their writers.
       replicas: of a run of replicas; ``None`` for a single one.
     """
@@ -72,6 +73,7 @@ class Restart:
     step: int
     steps_per_call: int
     redone: int
+    origins: Sequence[Sequence[float]]
     marks: Mapping[str, int] = field(default_factory=dict)
     replicas: ReplicaProgress | None = None
 
@@ -147,6 +149,7 @@ def save(path: Path, restart: Restart, run: Identity) -> None:
         "step": restart.step,
         "steps_per_call": restart.steps_per_call,
         "redone": restart.redone,
+        "origins": restart.origins,
         "plan": asdict(restart.plan),
         "marks": dict(restart.marks),
         "replicas": None if restart.replicas is None else asdict(restart.replicas),
@@ -253,6 +256,7 @@ def load(
         step=meta["step"],
         steps_per_call=meta["steps_per_call"],
         redone=meta["redone"],
+        origins=meta["origins"],
         marks=meta["marks"],
         replicas=replicas,
     )

@@ -144,13 +144,12 @@ class Integrator:
         last_hot = hot if settings.temperature_end is None else settings.temperature_end
         last_high = high if settings.pressure_end_gpa is None else settings.pressure_end_gpa
         # A chain with forces that add up to zero keeps the centre of mass at rest by itself.
-        chained = settings.ensemble == "nose-hoover" and net_force
-        held = rescaling or settings.moving_cell or chained or centered_noise(settings)
+        by_itself = settings.ensemble == "nose-hoover" and not net_force
         return cls(
             ensemble=settings.ensemble,
             dt=settings.timestep_fs / TIME_UNIT_FS,
             dof=dof,
-            fixed_center=settings.remove_drift and held,
+            fixed_center=keeps_center(settings) and not by_itself,
             kT=(BOLTZMANN * hot, BOLTZMANN * last_hot),
             pressure=(GPA * high, GPA * last_high),
             ramp_steps=settings.steps if settings.ramped else 0,
@@ -377,9 +376,11 @@ class Integrator:
         )
 
 
-def centered_noise(settings: MDSettings) -> bool:
-    """Whether Langevin dynamics leaves the centre of mass at rest."""
-    return settings.ensemble == "langevin" and settings.fix_center
+def keeps_center(settings: MDSettings) -> bool:
+    """Whether a thermostat leaves the centre of mass at rest, whatever the velocities given."""
+    if settings.ensemble == "langevin":
+        return settings.fix_center
+    return settings.remove_drift and settings.ensemble != "nve"
 
 
 def _bath(chain: Any, dof: int, kT: Array) -> Array:

@@ -2,8 +2,8 @@
 
 Frank et al. 2024 (SO3krates), Methods, "MD Stability": a run is unstable (A) where the
 temperature shows a peak of orders of magnitude, or (B) where a bond length differs from its
-equilibrium by more than 50 %. Both are plain functions of arrays, for use inside a compiled
-simulation; what they find is named on the host.
+equilibrium by more than 50 %. Here are the limit of A, and B as a plain function of arrays for
+use inside a compiled simulation; what it finds is named on the host.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,8 @@ SPIKE_TEMPERATURE = 10_000.0
 
 
 def spike_limit(target: float) -> float:
-    """Temperature in kelvin that only an explosion reaches, for a target in kelvin."""
+    """Criterion A: temperature in kelvin that only an explosion reaches, for a target in kelvin."""
     return max(SPIKE_TEMPERATURE, SPIKE_FACTOR * target)
-
-
-def temperature_spike(
-    temperature: Float[Array, "*runs"], limit: Float[Array, "*runs"] | float
-) -> Bool[Array, "*runs"]:
-    """Criterion A: the temperature is above the limit, or not a number.
-
-    Args:
-      temperature: in kelvin.
-      limit: in kelvin, see :func:`spike_limit`.
-    """
-    return ~(temperature < limit)
 
 
 def broken_bonds(
