@@ -49,9 +49,10 @@ def search(
     *,
     resume: bool = False,
     number: int = 18,
+    depth: float = 1.0,
 ) -> HopResult:
     """The search of all tests, in eV = epsilon and Angstrom = sigma."""
-    potential = lennard_jones(number, depth=1.0, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
+    potential = lennard_jones(number, depth=depth, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
     atoms = start()
     atoms.numbers[:] = number
     return hop(potential, atoms, settings, folder=folder, resume=resume)
@@ -202,6 +203,8 @@ def test_more_steps_and_other_settings(undisturbed, tmp_path: Path) -> None:
         search(short)
     with pytest.raises(ValueError, match=r"other settings \(seed\)"):
         search(short, SETTINGS.model_copy(update={"seed": 1}), resume=True)
+    with pytest.raises(ValueError, match="another potential"):
+        search(short, depth=2.0, resume=True)
     search(short, resume=True)
     assert (short / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
     with pytest.raises(ValueError, match="no saved search"):

@@ -1,10 +1,10 @@
 """Minima hopping with many walkers: what is decided on the host between two escapes."""
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.data
@@ -23,6 +23,7 @@ from mlffjax.explore.relax import MAX_REDO, as_frame, relax
 from mlffjax.explore.relax_constraints import Fixed, fill_constraints
 from mlffjax.explore.relax_program import CONVERGED, FAILED
 from mlffjax.md import velocities
+from mlffjax.md.restart import potential_digest
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 from mlffjax.units import BOLTZMANN
@@ -93,7 +94,8 @@ def hop(
 
     Raises:
       ValueError: a periodic structure, starts of different atoms, a start that cannot be
-        relaxed, or, to resume, no saved search or one with other settings.
+        relaxed, or, to resume, no saved search or one of another potential, other atoms or
+        other settings.
       FileExistsError: the folder holds a search and ``resume`` is false.
     """
     settings = settings or HoppingSettings()
@@ -335,7 +337,7 @@ class _Search:
     def save(self) -> None:
         """Write the state from which the search continues."""
         values = {
-            "settings": self._lasting_settings(),
+            **self._identity(),
             "walkers": [asdict(walker) for walker in self.walkers],
             "visits": self.visits,
             "edges": self.program.plan.edges,
@@ -350,16 +352,10 @@ class _Search:
         """Continue from the saved state; what was written after it is cut off.
 
         Raises:
-          ValueError: no saved search, or one with other settings.
+          ValueError: no saved search, or one of another potential, other atoms or settings.
         """
         leaves, values = hop_store.load_state(self.folder)
-        if values["settings"] != self._lasting_settings():
-            old, new = values["settings"], self._lasting_settings()
-            other = sorted(key for key in new if old.get(key) != new[key])
-            raise ValueError(
-                f"got other settings ({', '.join(other)}) than those of the search in "
-                f"{self.folder}; expected the same but for steps; begin a new one"
-            )
+        self._check_same(values)
         first, second = values["lengths"]
         self.files = HopFiles(self.folder, self.frame, (first, second))
         for minimum in hop_store.read_minima(self.folder):
@@ -376,9 +372,35 @@ class _Search:
         treedef = jax.tree.structure(like)
         self.state = jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
 
-    def _lasting_settings(self) -> dict:
-        values = json.loads(self.settings.model_dump_json())
-        return {k: v for k, v in values.items() if k not in ("steps", "save_interval")}
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a search to continue, as JSON values."""
+        settings = self.settings.model_dump(mode="json")
+        return {
+            "potential": potential_digest(self.potential),
+            "numbers": self.frame.numbers.tolist(),
+            "settings": {k: v for k, v in settings.items() if k not in ("steps", "save_interval")},
+        }
+
+    def _check_same(self, saved: Mapping[str, Any]) -> None:
+        """Compare this search with the one that wrote a state.
+
+        Raises:
+          ValueError: another potential, other atoms or other settings.
+        """
+        now = self._identity()
+        for name, what in (("potential", "another potential"), ("numbers", "other atoms")):
+            if saved.get(name) != now[name]:
+                raise ValueError(
+                    f"got {what} than the search in {self.folder} has; expected the same; "
+                    "begin a new one"
+                )
+        old, new = saved["settings"], now["settings"]
+        if old != new:
+            other = sorted(key for key in new if old.get(key) != new[key])
+            raise ValueError(
+                f"got other settings ({', '.join(other)}) than those of the search in "
+                f"{self.folder}; expected the same but for steps; begin a new one"
+            )
 
 
 def _static(settings: HoppingSettings) -> HoppingSettings:
