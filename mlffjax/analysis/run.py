@@ -235,9 +235,15 @@ class _Plan:
         return self.frame_fs, wanted
 
     def _msd(self) -> list[Observable]:
-        if not self.trajectory.pbc.any():
+        pbc = self.trajectory.pbc
+        if not pbc.any():
             raise ValueError("got no periodic direction; expected a system that can diffuse")
-        return [Diffusion(self.trajectory.numbers, *self._lags())]
+        made = Diffusion(self.trajectory.numbers, pbc, *self._lags())
+        if not pbc.all():
+            self.notes.append(
+                f"msd: of the motion along the periodic directions alone, {pbc.sum()} of three"
+            )
+        return [made]
 
     def _spectrum(self) -> list[Observable]:
         if not self.has_velocities:
