@@ -19,7 +19,7 @@ from mlffjax.analysis.conformations import (
     rotatable_dihedrals,
 )
 from mlffjax.analysis.correlation import Diffusion, VelocityCorrelation
-from mlffjax.analysis.frames import continuous
+from mlffjax.analysis.frames import continuous_frames
 from mlffjax.analysis.pairs import RadialDistribution
 from mlffjax.analysis.results import Observable, Result, Scalar
 from mlffjax.analysis.thermodynamics import Thermodynamics
@@ -146,8 +146,7 @@ def analyze(trajectory: Trajectory, settings: AnalysisSettings) -> Analysis:
         )
     plan = _Plan(trajectory, frames, settings)
     observables = plan.observables()
-    blocks = trajectory.blocks(frames.start, frames.stop, frames.step)
-    for block in continuous(blocks, trajectory.pbc, plan.bonds):
+    for block in continuous_frames(trajectory, frames, plan.bonds):
         for observable in observables:
             observable.add(block)
     results = [result for observable in observables for result in observable.results()]
