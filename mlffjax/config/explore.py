@@ -26,7 +26,8 @@ class RelaxSettings(Settings):
       chunk_steps: force calls of one compiled stretch at most.
       fixed_atoms: indices of atoms that stay where they are, the same in every structure; with
         ``cell`` they keep their fractional coordinates.
-      fixed_bonds: pairs of atoms that keep their distance, the same in every structure.
+      fixed_bonds: pairs of atoms that keep their distance, that of the nearest images at the
+        start; the same in every structure.
     """
 
     method: Literal["lbfgs", "fire"] = "lbfgs"

@@ -144,10 +144,10 @@ class _Search:
 
     def _arrays(self):
         plan = self.program.plan
-        slots = fill_slots(plan, [self.frame] * plan.slots, self.dtype)
+        frames = [self.frame] * plan.slots
+        slots = fill_slots(plan, frames, self.dtype)
         free = [Fixed()] * plan.slots
-        where = [self.frame.positions] * plan.slots
-        constraints = fill_constraints(free, where, plan.slots, plan.atoms, 0, self.dtype)
+        constraints = fill_constraints(free, frames, plan.slots, plan.atoms, 0, self.dtype)
         return jax.device_put((slots, constraints))
 
     def begin(self, frames: Sequence[Frame]) -> None:
