@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase
@@ -50,12 +51,13 @@ def search(
     resume: bool = False,
     number: int = 18,
     depth: float = 1.0,
+    stop: Callable[[], bool] | None = None,
 ) -> HopResult:
     """The search of all tests, in eV = epsilon and Angstrom = sigma."""
     potential = lennard_jones(number, depth=depth, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
     atoms = start()
     atoms.numbers[:] = number
-    return hop(potential, atoms, settings, folder=folder, resume=resume)
+    return hop(potential, atoms, settings, folder=folder, resume=resume, stop=stop)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +195,19 @@ def test_killed_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
     for name in ("history.jsonl", "minima.extxyz", "lowest.extxyz"):
         assert (killed / name).read_bytes() == (folder / name).read_bytes()
     assert again.visits == result.visits
+
+
+def test_told_to_stop_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
+    folder, _ = undisturbed
+    stopped = tmp_path / "stopped"
+    settings = SETTINGS.model_copy(update={"steps": 20, "chunk_steps": 50})
+    result = search(stopped, settings, stop=iter([False] * 12 + [True]).__next__)
+    assert result.interrupted
+    assert 0 < len(result.escapes) < 12
+    assert read_history(stopped) == result.escapes
+    assert not search(stopped, settings, resume=True).interrupted
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    assert (stopped / "history.jsonl").read_text().splitlines() == lines[:20]
 
 
 def test_more_steps_and_other_settings(undisturbed, tmp_path: Path) -> None:

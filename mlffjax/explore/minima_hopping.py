@@ -44,12 +44,14 @@ class HopResult:
       visits: how often each was reached.
       escapes: the history.
       force_calls: of the search, the relaxation of the start not counted.
+      interrupted: it was told to stop before all escapes had been made.
     """
 
     minima: list[Minimum]
     visits: list[int]
     escapes: list[Escape]
     force_calls: int
+    interrupted: bool
 
     @property
     def lowest(self) -> Minimum:
@@ -75,6 +77,7 @@ def hop(
     folder: Path | str,
     resume: bool = False,
     progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> HopResult:
     """Search the minima of a molecule or cluster by minima hopping.
 
@@ -91,6 +94,8 @@ def hop(
         ``lowest.extxyz`` are written.
       resume: continue the search in ``folder``.
       progress: told of each escape that has ended.
+      stop: asked after each stretch of force calls; where it is true the search is saved and
+        ends.
 
     Raises:
       ValueError: a periodic structure, starts of different atoms, a start that cannot be
@@ -113,7 +118,7 @@ def hop(
     else:
         search.begin(frames)
     try:
-        return search.run(progress)
+        return search.run(progress, stop)
     finally:
         search.files.close()
 
@@ -189,10 +194,10 @@ class _Search:
         self.largest_gap = self.settings.fragment_factor * widest_gap(positions)
         self.bonds = _bonds(self.frame.numbers, positions)
 
-    def run(self, progress: Progress | None) -> HopResult:
-        """Hop until all escapes have been made."""
+    def run(self, progress: Progress | None, stop: Callable[[], bool] | None) -> HopResult:
+        """Hop until all escapes have been made, or until told to stop."""
         saved = len(self.escapes)
-        while len(self.escapes) < self.settings.steps:
+        while len(self.escapes) < self.settings.steps and not (stop is not None and stop()):
             self._advance()
             ended = np.flatnonzero(np.asarray(self.state.phase) == DONE).tolist()
             if not ended:
@@ -211,7 +216,8 @@ class _Search:
         symbols = [ase.data.chemical_symbols[z] for z in self.frame.numbers]
         hop_store.write_lowest(self.folder, symbols, self.minima, self.visits)
         calls = sum(escape.force_calls for escape in self.escapes)
-        return HopResult(self.minima, self.visits, self.escapes, calls)
+        interrupted = len(self.escapes) < self.settings.steps
+        return HopResult(self.minima, self.visits, self.escapes, calls, interrupted)
 
     def _advance(self) -> None:
         """A stretch without overflow; the room for edges grows until there is none."""
