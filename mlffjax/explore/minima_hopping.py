@@ -28,7 +28,9 @@ from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 from mlffjax.units import BOLTZMANN
 
-#: Two atoms are bonded within this factor of the sum of their covalent radii.
+#: Two atoms are bonded within this factor of the sum of their covalent radii. About the middle
+#: between bonds and the closest other pairs (see :data:`mlffjax.md.bonds.BOND_FACTOR`), as here
+#: a minimum is lost whether a bond is missed or one too many is found.
 BOND_FACTOR = 1.3
 
 #: Called after escapes with those that have ended and the number of known minima.
