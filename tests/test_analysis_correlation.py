@@ -8,13 +8,15 @@ from mlffjax.analysis.correlation import Diffusion, VelocityCorrelation
 from mlffjax.analysis.results import Curves, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
 
+PERIODIC = np.ones(3, bool)
 
-def feed(observable, positions, velocities=None, parts=7):
+
+def feed(observable, positions, velocities=None, parts=7, cell=None):
     """Hands the frames over in uneven blocks."""
-    zeros = np.zeros((len(positions), 3, 3))
+    cells = np.broadcast_to(np.eye(3) if cell is None else cell, (len(positions), 3, 3))
     for k in np.array_split(np.arange(len(positions)), parts):
         v = None if velocities is None else velocities[k]
-        observable.add(FrameBlock(positions[k], zeros[k], v))
+        observable.add(FrameBlock(positions[k], cells[k], v))
     return {r.name: r for r in observable.results()}
 
 
@@ -24,7 +26,7 @@ def test_correlation_equals_the_sums():
     v, x = rng.normal(size=(2, 23, 3, 3))
     masses = np.array([1.008, 15.999, 1.008])
     vacf = feed(VelocityCorrelation(numbers, 2.0, lags), x, v)["vacf"]
-    msd = feed(Diffusion(numbers, 2.0, lags), x)["msd"]
+    msd = feed(Diffusion(numbers, PERIODIC, 2.0, lags), x)["msd"]
     assert isinstance(vacf, Curves)
     assert isinstance(msd, Curves)
     # Origins 0 to 14: three stretches of five, each followed by five more frames.
@@ -68,7 +70,7 @@ def test_a_random_walk_diffuses():
     rng = np.random.default_rng(2)
     step, dt = 0.1, 10.0
     walk = np.cumsum(rng.normal(scale=step, size=(4000, 60, 3)), axis=0)
-    found = feed(Diffusion(np.full(60, 18), dt, 100), walk)
+    found = feed(Diffusion(np.full(60, 18), PERIODIC, dt, 100), walk)
     d = found["diffusion coefficient"]
     assert isinstance(d, Scalar)
     # D = <step^2> / (2 dt) for each component; 1 Angstrom^2/fs = 0.1 cm^2/s.
@@ -83,10 +85,29 @@ def test_a_random_walk_diffuses():
     assert msd.x[1] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("pbc", [(True, True, False), (False, True, False)])
+def test_confined_directions_do_not_count(pbc):
+    """A slab and a wire along lattice vectors that are neither orthogonal nor axes."""
+    rng = np.random.default_rng(3)
+    cell = np.array([[5.0, 1.0, 2.0], [2.0, 6.0, -1.0], [0.0, 0.0, 0.0]])
+    along, _ = np.linalg.qr(cell[np.array(pbc)].T)
+    step, dt = 0.1, 10.0
+    walk = np.cumsum(rng.normal(scale=step, size=(3000, 60, 3)), axis=0) @ along @ along.T
+    across = rng.uniform(-3, 3, walk.shape)
+    walk += across - across @ along @ along.T
+    found = feed(Diffusion(np.full(60, 18), np.array(pbc), dt, 80), walk, cell=cell)
+    d = found["diffusion coefficient"]
+    assert isinstance(d, Scalar)
+    expected = step**2 / (2 * dt) * 0.1 / 1e-5 * (59 / 60)
+    assert 0 < d.error < 0.1 * expected
+    assert abs(d.value - expected) < 4 * d.error
+    assert "periodic directions" in found["msd"].title
+
+
 def test_too_little_is_said():
     with pytest.raises(ValueError, match="two or more"):
-        Diffusion(np.array([1]), 1.0, 1)
+        Diffusion(np.array([1]), PERIODIC, 1.0, 1)
     with pytest.raises(ValueError, match="no values"):
-        feed(Diffusion(np.array([1, 1]), 1.0, 50), np.zeros((60, 2, 3)))
+        feed(Diffusion(np.array([1, 1]), PERIODIC, 1.0, 50), np.zeros((60, 2, 3)))
     with pytest.raises(ValueError, match="without velocities"):
         feed(VelocityCorrelation(np.array([1, 1]), 1.0, 5), np.zeros((60, 2, 3)))

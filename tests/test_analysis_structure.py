@@ -8,14 +8,14 @@ from numpy.testing import assert_allclose
 
 from mlffjax.analysis.angles import AngleDistribution
 from mlffjax.analysis.averages import MAX_BLOCKS, BlockAverage
-from mlffjax.analysis.frames import continuous, whole_molecules
+from mlffjax.analysis.frames import continuous, continuous_frames, whole_molecules
 from mlffjax.analysis.images import images_needed
 from mlffjax.analysis.lists import lists_pay
 from mlffjax.analysis.pairs import RadialDistribution
 from mlffjax.analysis.results import Curves, Scalar
 from mlffjax.data.frames import Frame
 from mlffjax.md.bonds import Bonds, find_bonds
-from mlffjax.md.trajectory_readers import FrameBlock
+from mlffjax.md.trajectory_readers import FrameBlock, Trajectory
 from mlffjax.neighbors import complete_cell, neighbor_list
 
 TRICLINIC = np.array([[7.0, 0.0, 0.0], [3.0, 6.5, 0.0], [-2.0, 1.5, 8.0]])
@@ -98,6 +98,8 @@ def test_pairs_equal_the_neighbour_list(pbc):
     if pbc.all():
         shells = 4 / 3 * np.pi * np.diff(rdf.edges**3) / abs(np.linalg.det(cell))
         counts /= np.array([25, 4, 12, 9])[:, None] * shells
+    elif pbc.any():  # images of the atom itself count: their number within r is the integral
+        counts /= np.array([25, 4, 12, 9])[:, None] * 0.2
     else:
         counts /= np.array([20, 2, 12, 6])[:, None] * 0.2
     assert_allclose(curves(rdf, "rdf").values, counts, rtol=1e-6, atol=1e-9)
@@ -267,6 +269,37 @@ def test_wrapped_frames_become_continuous():
         offset = found[0] - path[0]
         assert_allclose(offset, np.broadcast_to(offset[:1], (3, 3)), atol=1e-9)
         assert_allclose(found - offset, path, atol=1e-9)
+
+
+class Frames(Trajectory):
+    """Frames in memory, in a cell of 10 Angstrom."""
+
+    def __init__(self, positions):
+        self.positions, self.numbers, self.pbc = positions, np.full(20, 18), np.ones(3, bool)
+
+    def __len__(self):
+        return len(self.positions)
+
+    def read(self, start, stop, step=1):
+        return block(self.positions[start:stop:step], 10 * np.eye(3))
+
+
+def test_frames_that_were_never_wrapped_keep_their_steps():
+    rng = np.random.default_rng(5)
+    none = Bonds(np.zeros((0, 2), int), np.zeros((0, 3), int), np.zeros(0))
+    start = rng.uniform(0, 10, (1, 20, 3))
+
+    def found(path, frames):
+        blocks = continuous_frames(Frames(path), frames, none)
+        return np.concatenate([b.positions for b in blocks])
+
+    # Steps beyond half the cell, as of a file that has few frames.
+    far = start + np.cumsum(rng.normal(scale=4.0, size=(60, 20, 3)), axis=0)
+    assert_allclose(found(far, range(3, 60, 2)), far[3::2], atol=1e-12)
+    # Frames that were wrapped follow each other closely, those that are asked for do not.
+    near = start + np.cumsum(rng.normal(scale=0.8, size=(3000, 20, 3)), axis=0)
+    unwrapped = found(near % 10.0, range(5, 3000, 50))
+    assert_allclose(unwrapped - unwrapped[0], near[5::50] - near[5], atol=1e-9)
 
 
 def test_each_of_many_molecules_becomes_whole():

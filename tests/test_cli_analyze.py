@@ -73,7 +73,9 @@ def test_a_run_folder_uses_its_log(tmp_path, capsys):
     walk = places + np.cumsum(RNG.normal(scale=0.05, size=(60, 30, 3)), axis=0)
     speed = RNG.normal(scale=1e-3, size=walk.shape)
     ones = np.ones(60)
-    thermo = Thermo(steps, 10.0 * steps, ones, ones, ones, 87.0 + 0.0 * steps, ones, 0.5 * ones)
+    # Other temperatures before the first frame that is asked for and after the last.
+    heated = np.where((steps < 10) | (steps >= 50), 1000.0, 87.0)
+    thermo = Thermo(steps, 10.0 * steps, ones, ones, ones, heated, ones, 0.5 * ones)
     block = Block(
         thermo, steps, 10.0 * steps, ones, walk, speed, speed, np.broadcast_to(cell, (60, 3, 3))
     )
@@ -82,7 +84,7 @@ def test_a_run_folder_uses_its_log(tmp_path, capsys):
         writer.write(block)
         writer.close()
     out = tmp_path / "out"
-    command = ["analyze", str(tmp_path / "run"), "--out", str(out), "start=10"]
+    command = ["analyze", str(tmp_path / "run"), "--out", str(out), "start=10", "stop=50"]
     assert main([*command, "what=[thermo,rdf,msd]"]) == 0
     capsys.readouterr()
     scalars = {row[0]: row[1:] for row in table(out / "scalars.csv")[1:]}

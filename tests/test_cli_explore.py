@@ -1,6 +1,8 @@
 """``mlffjax relax`` and ``mlffjax hop``, from the files to the files."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import ase
@@ -11,6 +13,7 @@ from clusters import cluster, untrained
 
 from mlffjax.cli import main
 from mlffjax.data import write_extxyz
+from mlffjax.explore import minima_hopping
 from mlffjax.explore.hop_store import read_history
 
 HOP = (
@@ -75,3 +78,27 @@ def test_hop_and_resume(files, tmp_path: Path, capsys) -> None:
     assert "other settings (rmsd)" in capsys.readouterr().err
     for name in ("minima.extxyz", "lowest.extxyz", "state.npz", "settings.yaml", "minima.png"):
         assert (folder / name).is_file(), name
+
+
+def test_an_interrupted_hop_is_saved_and_goes_on(
+    files, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    model, structures = files
+    judge, before = minima_hopping._Search._judge, signal.getsignal(signal.SIGTERM)
+
+    def judged(search, host, walker) -> None:
+        judge(search, host, walker)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(minima_hopping._Search, "_judge", judged)
+    folder = tmp_path / "hop"
+    begin = ["hop", model, structures, "--out", str(folder)]
+    with pytest.raises(SystemExit) as ended:
+        main([*begin, "walkers=1", *HOP[1:], "steps=4"])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "--resume" in capsys.readouterr().err
+    assert len(read_history(folder)) == 1
+    monkeypatch.setattr(minima_hopping._Search, "_judge", judge)
+    assert main([*begin, "--resume"]) == 0
+    assert len(read_history(folder)) == 4

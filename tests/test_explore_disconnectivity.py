@@ -8,7 +8,7 @@ import pytest
 from mlffjax import plots
 from mlffjax.data.frames import Frame
 from mlffjax.exploration import map_dihedrals, report_hopping
-from mlffjax.explore.disconnectivity import disconnectivity_graph, minimax_barriers
+from mlffjax.explore.disconnectivity import disconnectivity_graph
 from mlffjax.explore.hop_store import Escape, HopFiles, Minimum
 
 #: Two funnels, {0, 1} and {2, 3}, joined at 5.0; minimum 4 has no path to any.
@@ -51,11 +51,6 @@ def test_paths_through_minima_that_are_not_shown_count():
     assert tree.minima.tolist() == [0, 2]
     assert tree.basins[0, 0] != tree.basins[0, 1]
     assert tree.basins[1, 0] == tree.basins[1, 1]
-
-
-def test_barriers_to_a_lower_minimum():
-    found = minimax_barriers(ENERGIES, BARRIERS)
-    np.testing.assert_allclose(found, [np.inf, 0.5, 4.5, 0.5, np.inf])
 
 
 def test_random_landscape_agrees_with_brute_force():

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase
@@ -49,12 +50,14 @@ def search(
     *,
     resume: bool = False,
     number: int = 18,
+    depth: float = 1.0,
+    stop: Callable[[], bool] | None = None,
 ) -> HopResult:
     """The search of all tests, in eV = epsilon and Angstrom = sigma."""
-    potential = lennard_jones(number, depth=1.0, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
+    potential = lennard_jones(number, depth=depth, diameter=1.0, cutoff=20.0, dtype=jnp.float64)
     atoms = start()
     atoms.numbers[:] = number
-    return hop(potential, atoms, settings, folder=folder, resume=resume)
+    return hop(potential, atoms, settings, folder=folder, resume=resume, stop=stop)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +197,19 @@ def test_killed_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
     assert again.visits == result.visits
 
 
+def test_told_to_stop_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
+    folder, _ = undisturbed
+    stopped = tmp_path / "stopped"
+    settings = SETTINGS.model_copy(update={"steps": 20, "chunk_steps": 50})
+    result = search(stopped, settings, stop=iter([False] * 12 + [True]).__next__)
+    assert result.interrupted
+    assert 0 < len(result.escapes) < 12
+    assert read_history(stopped) == result.escapes
+    assert not search(stopped, settings, resume=True).interrupted
+    lines = (folder / "history.jsonl").read_text().splitlines()
+    assert (stopped / "history.jsonl").read_text().splitlines() == lines[:20]
+
+
 def test_more_steps_and_other_settings(undisturbed, tmp_path: Path) -> None:
     folder, _ = undisturbed
     short = tmp_path / "short"
@@ -202,6 +218,8 @@ def test_more_steps_and_other_settings(undisturbed, tmp_path: Path) -> None:
         search(short)
     with pytest.raises(ValueError, match=r"other settings \(seed\)"):
         search(short, SETTINGS.model_copy(update={"seed": 1}), resume=True)
+    with pytest.raises(ValueError, match="another potential"):
+        search(short, depth=2.0, resume=True)
     search(short, resume=True)
     assert (short / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
     with pytest.raises(ValueError, match="no saved search"):

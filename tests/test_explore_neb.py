@@ -135,6 +135,16 @@ def test_path_takes_the_nearest_way_through_the_cell():
     np.testing.assert_allclose(path[:, 0, 0], [0.2, 0.1, 0.0, -0.1, -0.2], atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["linear", "idpp"])
+def test_fixed_atoms_stay_along_the_first_path(ends, method):
+    start = ends[0]
+    # Another place of one atom: the end is not the start turned and shifted.
+    end = replace(start, positions=start.positions + np.eye(7, 3) * np.array([0.9, 0.6, 0.0]))
+    path = neb.interpolate(start, end, 3, method, fixed=(4, 5, 6))
+    np.testing.assert_array_equal(path[:, 4:], np.broadcast_to(start.positions[4:], (5, 3, 3)))
+    np.testing.assert_allclose(path[-1], end.positions, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("energies", "ahead", "behind"),
     [

@@ -161,6 +161,23 @@ def test_a_relaxed_cell_takes_the_structure_along() -> None:
     np.testing.assert_allclose(apart, np.tile(shift, (2, 1)), atol=1e-6)
 
 
+def test_a_fixed_bond_across_a_periodic_border() -> None:
+    atoms = crystal(2)
+    # The pair that is bonded across the border, and not wrapped into one cell.
+    atoms.positions[1] += 3 * atoms.cell[0] - 2 * atoms.cell[1]
+    length = atoms.get_distance(0, 1, mic=True)
+    assert length < 0.5 * atoms.get_distance(0, 1)
+    settings = RelaxSettings(fmax=1e-5, fixed_bonds=((0, 1),))
+    fixed, free = (
+        relax(COPPER, [atoms], s)[0]
+        for s in (settings, settings.model_copy(update={"fixed_bonds": ()}))
+    )
+    assert fixed.converged
+    for result, same in ((fixed, True), (free, False)):
+        moved = ase.Atoms("Cu2", result.frame.positions, cell=atoms.cell, pbc=True)
+        assert (moved.get_distance(0, 1, mic=True) == pytest.approx(length, abs=1e-9)) == same
+
+
 def test_edges_that_come_in_are_not_lost() -> None:
     potential = lennard_jones(depth=1.0, diameter=1.0, cutoff=2.0, dtype=jnp.float64)
     atoms = cluster(13, 0, spacing=1.75, rattle=0.02)

@@ -159,6 +159,22 @@ def test_phonons_are_those_of_ase(tmp_path):
     np.testing.assert_allclose(found, np.sort(expected, axis=1), rtol=2e-5)
 
 
+def test_phonons_do_not_depend_on_the_cell_that_describes_the_crystal():
+    frame = primitive_silicon()
+    points = np.array([[0.2, 0.1, 0.05], [0.5, 0.0, 0.0]])
+    expected = phonon_frequencies(force_constants(SILICON, frame, (2, 2, 2)), points)
+    # An atom that was never wrapped, and lattice vectors far from the shortest ones.
+    away = (
+        frame.positions
+        + np.array([[0], [7]]) * frame.cell[0]
+        - np.array([[4], [0]]) * frame.cell[2]
+    )
+    skewed = np.array([[1, 0, 0], [3, 1, 0], [0, -2, 1]])
+    frame = replace(frame, positions=away, cell=skewed @ frame.cell)
+    found = phonon_frequencies(force_constants(SILICON, frame, (2, 2, 2)), points @ skewed.T)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_phonons_need_a_crystal():
     with pytest.raises(ValueError, match="got a molecule"):
         force_constants(MORSE, molecule(29, [[0, 0, 0], [2, 0, 0]]))

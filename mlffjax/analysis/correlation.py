@@ -1,10 +1,11 @@
 """Time correlation functions over stretches of a trajectory: velocities, spectra, diffusion.
 
 A stretch has twice as many frames as there are lags, and every stretch starts where the first
-half of the one before ended. With time origins in the first half only, each frame of the
-trajectory is an origin once, all lags have equally many, and no more than one stretch is in
-memory. Products are summed over origins by FFT (Wiener-Khinchin), as in Calandrini et al.,
-Collection SFN 12, 201 (2011).
+half of the one before ended. With time origins in the first half only, no frame is an origin
+twice, all lags have equally many, and no more than one stretch is in memory. The last frames,
+as many as there are lags and less than twice as many, are no origins: too few frames follow
+them to fill a stretch. Products are summed over origins by FFT (Wiener-Khinchin), as in
+Calandrini et al., Collection SFN 12, 201 (2011).
 """
 
 from abc import abstractmethod
@@ -21,14 +22,16 @@ from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Curves, Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.precision import full_precision
-from mlffjax.types import HostNumbers
+from mlffjax.types import HostNumbers, HostPbc
 from mlffjax.units import SPEED_OF_LIGHT_CM_PER_FS
 
 #: Numbers of one Fourier transform.
 MAX_VALUES = 8_000_000
 #: The spectrum's points lie so many times denser than its resolution.
 ZERO_PADDING = 4
-#: The part of the lags to which the line of diffusion is fitted: after the ballistic start.
+#: The line of diffusion is fitted to the lags from this part of the longest on. A choice: the
+#: ballistic start, of less than a picosecond in a liquid, must be left out, and the curve tells
+#: whether it was straight from there on.
 FIT_FROM = 0.2
 #: 1 Angstrom^2/fs in 10^-5 cm^2/s.
 DIFFUSION_UNIT = 1e4
@@ -83,7 +86,7 @@ class TimeCorrelation(Observable):
 
     def _by_element(self, stretch: np.ndarray) -> np.ndarray:
         """Sums over the atoms of each element ``[elements, lags]``, a few atoms at a time."""
-        size = max(1, MAX_VALUES // (3 * len(stretch)))
+        size = max(1, MAX_VALUES // (stretch.shape[2] * len(stretch)))
         total = np.zeros((len(self.elements), self.num_lags))
         for first in range(0, stretch.shape[1], size):
             part = slice(first, first + size)
@@ -102,7 +105,7 @@ class TimeCorrelation(Observable):
         return np.concatenate([total, by_element]) if len(by_element) > 1 else total
 
     @abstractmethod
-    def values(self, block: FrameBlock) -> Float[np.ndarray, "frames atoms 3"]:
+    def values(self, block: FrameBlock) -> Float[np.ndarray, "frames atoms components"]:
         """What is correlated."""
 
     @property
@@ -185,14 +188,41 @@ class VelocityCorrelation(TimeCorrelation):
 class Diffusion(TimeCorrelation):
     """Mean squared displacement, relative to the centre of mass, and diffusion coefficients.
 
-    ``D`` is a sixth of the slope of a line fitted from a fifth of the longest lag on (Einstein;
-    Allen and Tildesley, sec. 2.7). Its error comes from fits to parts of the trajectory.
+    ``D`` is the slope over ``2 d`` of a line fitted from a fifth of the longest lag on (Einstein;
+    Allen and Tildesley, sec. 2.7), with ``d`` the number of periodic directions. In a slab or a
+    wire only the motion along its lattice vectors counts: across them atoms are confined, and the
+    displacement stops growing. The error comes from fits to parts of the trajectory.
+
+    At constant pressure positions scale with the cell, also of an atom that has left its first
+    cell, so that breathing of the cell adds to displacements far from the origin (von Bülow,
+    Bullerjahn and Hummer, J. Chem. Phys. 153, 021101, 2020): for diffusion over many cells
+    simulate at constant volume.
+
+    Args:
+      numbers: atomic numbers ``[atoms]``.
+      pbc: periodic directions ``[3]``, one at least.
+      frame_fs: time from one frame to the next in fs.
+      num_lags: lags, zero included; a stretch is twice as long.
+
+    Raises:
+      ValueError: fewer than two lags.
     """
 
-    def values(self, block: FrameBlock) -> Float[np.ndarray, "frames atoms 3"]:
-        """Positions relative to the centre of mass."""
+    def __init__(self, numbers: HostNumbers, pbc: HostPbc, frame_fs: float, num_lags: int) -> None:
+        super().__init__(numbers, frame_fs, num_lags)
+        self.pbc = np.asarray(pbc, bool)
+        self._along: np.ndarray | None = None
+
+    def values(self, block: FrameBlock) -> Float[np.ndarray, "frames atoms directions"]:
+        """Components along the periodic directions of positions relative to the centre of mass."""
         centre = np.einsum("i,tic->tc", self.masses / self.masses.sum(), block.positions)
-        return block.positions - centre[:, None]
+        positions = block.positions - centre[:, None]
+        if self.pbc.all():
+            return positions
+        if self._along is None:
+            # An orthonormal basis of what the periodic lattice vectors span.
+            self._along = np.linalg.qr(block.cell[0][self.pbc].T)[0]
+        return positions @ self._along
 
     @property
     def correlate(self) -> Callable[..., Array]:
@@ -210,13 +240,14 @@ class Diffusion(TimeCorrelation):
             first = int(FIT_FROM * self.num_lags)
             time = self.lags_fs[first:]
             slope = np.polyfit(time - time.mean(), per_atom(summed)[:, first:].T, 1)[0]
-            return DIFFUSION_UNIT * slope / 6
+            return DIFFUSION_UNIT * slope / (2 * self.pbc.sum())
 
         mean = self.average.mean()
         values, errors = coefficient(mean), self.average.error(coefficient)
+        where = "" if self.pbc.all() else " along the periodic directions"
         msd = Curves(
             name="msd",
-            title="Mean squared displacement",
+            title=f"Mean squared displacement{where}",
             x_label="time (ps)",
             y_label="MSD (Å²)",
             x=self.lags_fs / 1000,
@@ -237,7 +268,9 @@ class Diffusion(TimeCorrelation):
 @partial(jax.jit, static_argnames="num_elements")
 @full_precision
 def _autocorrelation(
-    stretch: Float[Array, "frames atoms 3"], species: Int[Array, "atoms"], num_elements: int
+    stretch: Float[Array, "frames atoms components"],
+    species: Int[Array, "atoms"],
+    num_elements: int,
 ) -> Float[Array, "elements lags"]:
     lags = stretch.shape[0] // 2
     origins = stretch.at[lags:].set(0)
@@ -250,7 +283,9 @@ def _autocorrelation(
 @partial(jax.jit, static_argnames="num_elements")
 @full_precision
 def _squared_displacement(
-    stretch: Float[Array, "frames atoms 3"], species: Int[Array, "atoms"], num_elements: int
+    stretch: Float[Array, "frames atoms components"],
+    species: Int[Array, "atoms"],
+    num_elements: int,
 ) -> Float[Array, "elements lags"]:
     lags = stretch.shape[0] // 2
     # |r(t) - r(0)|^2 = r(t)^2 + r(0)^2 - 2 r(t) r(0); these cancel least about the

@@ -9,38 +9,96 @@ from jaxtyping import Array, Float
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from mlffjax.analysis.images import boxes_of
 from mlffjax.md.bonds import Bonds
-from mlffjax.md.trajectory_readers import FrameBlock
-from mlffjax.neighbors import complete_cell
+from mlffjax.md.trajectory_readers import FrameBlock, Trajectory
 from mlffjax.types import HostPbc
 
+#: Frames at least that tell whether a trajectory was wrapped.
+SAMPLES = 16
+#: Cells that an atom which is wrapped gets away from where it began: one, and a half for a molecule
+#: that is wrapped whole.
+WRAPPED_REACH = 1.5
 
-def continuous(blocks: Iterable[FrameBlock], pbc: HostPbc, bonds: Bonds) -> Iterator[FrameBlock]:
+
+def continuous_frames(trajectory: Trajectory, frames: range, bonds: Bonds) -> Iterator[FrameBlock]:
+    """Frames of a trajectory in which atoms cross no periodic border and molecules are whole.
+
+    Frames that were wrapped into the cell are put together with all those between them, also
+    where only some are asked for; those that were not stay as they are, see :func:`were_wrapped`.
+
+    Args:
+      trajectory: the file.
+      frames: those that are asked for.
+      bonds: of the first frame.
+    """
+    if not were_wrapped(trajectory, frames):
+        blocks = trajectory.blocks(frames.start, frames.stop, frames.step)
+        yield from continuous(blocks, trajectory.pbc, bonds, wrapped=False)
+        return
+    blocks = trajectory.blocks(frames.start, frames.stop)
+    passed = 0
+    for block in continuous(blocks, trajectory.pbc, bonds):
+        kept = block.rows(slice(-passed % frames.step, None, frames.step))
+        passed += len(block)
+        if len(kept):
+            yield kept
+
+
+def were_wrapped(trajectory: Trajectory, frames: range) -> bool:
+    """Whether atoms were, or may have been, put back into the cell as they left it.
+
+    An atom that was is never more than a cell from where it began, or, where molecules are put
+    back whole, a cell and the length of its molecule. So one that is further away than a cell and
+    a half has not been wrapped. Where atoms that were not wrapped stay nearer than that, they
+    hardly move half a cell between two frames, and what :func:`continuous` does changes nothing.
+
+    Args:
+      trajectory: the file, of which a few frames are read.
+      frames: those that are looked at.
+    """
+    pbc = np.asarray(trajectory.pbc, bool)
+    if not pbc.any():
+        return False
+    looked_at = frames[:: max(1, len(frames) // SAMPLES)]
+    first = None
+    for block in trajectory.blocks(looked_at.start, looked_at.stop, looked_at.step):
+        fractional = block.positions @ np.linalg.inv(boxes_of(block.cell, pbc))
+        first = fractional[0] if first is None else first
+        if (np.abs(fractional - first)[..., pbc] > WRAPPED_REACH).any():
+            return False
+    return True
+
+
+def continuous(
+    blocks: Iterable[FrameBlock], pbc: HostPbc, bonds: Bonds, *, wrapped: bool = True
+) -> Iterator[FrameBlock]:
     """Frames in which atoms cross no periodic border and molecules are whole.
-
-    An atom that seems to move more than half the cell between two frames has been wrapped and
-    is put back; so frames must follow each other closely. What was not wrapped stays as it is.
 
     Args:
       blocks: in order.
       pbc: periodic directions ``[3]``.
       bonds: of the first frame.
+      wrapped: an atom that seems to move more than half the cell between two frames has been
+        wrapped and is put back; so frames must follow each other closely. If false, atoms move
+        as the frames say.
     """
     if not np.any(pbc):
         yield from blocks
         return
+    shifts: np.ndarray | None = None
     last: np.ndarray | None = None
     for block in blocks:
-        boxes = np.stack([complete_cell(c, pbc) for c in block.cell])
-        inverse = np.linalg.inv(boxes)
-        fractional = block.positions @ inverse
-        if last is None:
-            fractional = fractional + whole_molecules(bonds, fractional.shape[1])
-        before = fractional[:1] if last is None else last[None]
-        steps = np.diff(fractional, axis=0, prepend=before)
-        jumps = np.where(pbc, np.round(steps), 0)
-        fractional = fractional - np.cumsum(jumps, axis=0)
-        last = fractional[-1]
+        boxes = boxes_of(block.cell, pbc)
+        if shifts is None:
+            shifts = whole_molecules(bonds, block.positions.shape[1])
+        fractional = block.positions @ np.linalg.inv(boxes) + shifts
+        if wrapped:
+            before = fractional[:1] if last is None else last[None]
+            steps = np.diff(fractional, axis=0, prepend=before)
+            jumps = np.where(pbc, np.round(steps), 0)
+            fractional = fractional - np.cumsum(jumps, axis=0)
+            last = fractional[-1]
         yield replace(block, positions=fractional @ boxes)
 
 

@@ -31,14 +31,16 @@ SHELL_REACH = 1.6
 
 
 class RadialDistribution(Observable):
-    """Radial distribution functions and coordination numbers; of a molecule, pair distances.
+    """Radial distribution functions and coordination numbers; else the density of pair distances.
 
     ``g_ab(r) = V / (N_a N_b) <n_ab(r)> / (4 pi r^2 dr)`` with ``n_ab`` the number of ordered
     pairs in the shell (Allen and Tildesley, Computer Simulation of Liquids, sec. 2.6; the shell's
-    volume is taken exactly). A frame without three periodic directions has no density: instead
-    the probability density of a pair's distance is given, with integral one over all pairs,
-    however far apart. The running coordination number is the mean number of ``b`` nearer to an
-    ``a`` than ``r``.
+    volume is taken exactly). A frame without three periodic directions has no density. Of a
+    molecule the probability density of a pair's distance is given instead, with integral one over
+    all pairs, however far apart. In a slab or a wire an atom has any number of images: there it is
+    ``<n_ab(r)> / (N_a N_b dr)``, whose integral up to ``r`` is the mean number of images of an
+    atom ``b`` within ``r`` of an atom ``a``. The running coordination number is the mean number
+    of ``b`` nearer to an ``a`` than ``r``.
 
     Args:
       numbers: atomic numbers ``[atoms]``.
@@ -123,20 +125,23 @@ class RadialDistribution(Observable):
         if all(self.pbc):
             shells = 4 / 3 * np.pi * np.diff(self.edges**3)
             return counted * volumes[:, None, None] / (square[:, None] * shells)
-        return counted / (np.maximum(distinct, 1)[:, None] * np.diff(self.edges))
+        # An atom is no neighbour of itself, but of its own images.
+        most = square if any(self.pbc) else np.maximum(distinct, 1)
+        return counted / (most[:, None] * np.diff(self.edges))
 
     def results(self) -> list[Result]:
         """``rdf`` and ``coordination``; in a periodic system also numbers in the first shell."""
         r = (self.edges[1:] + self.edges[:-1]) / 2
         density, names = self._density.mean(), [self._name(a, b) for a, b in self._pairs]
         periodic = all(self.pbc)
+        density_label = "images per pair (1/Å)" if any(self.pbc) else "probability density (1/Å)"
         shown = [0, *(k + 1 for k in range(len(names)) if density[k + 1].any())]
         shown = shown[:1] if len(names) == 1 else shown
         rdf = Curves(
             name="rdf",
             title="Radial distribution function" if periodic else "Interatomic distances",
             x_label="distance (Å)",
-            y_label="g(r)" if periodic else "probability density (1/Å)",
+            y_label="g(r)" if periodic else density_label,
             x=r,
             labels=tuple(["all", *names][k] for k in shown),
             values=density[shown],

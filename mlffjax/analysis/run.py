@@ -19,7 +19,7 @@ from mlffjax.analysis.conformations import (
     rotatable_dihedrals,
 )
 from mlffjax.analysis.correlation import Diffusion, VelocityCorrelation
-from mlffjax.analysis.frames import continuous
+from mlffjax.analysis.frames import continuous_frames
 from mlffjax.analysis.pairs import RadialDistribution
 from mlffjax.analysis.results import Observable, Result, Scalar
 from mlffjax.analysis.thermodynamics import Thermodynamics
@@ -146,13 +146,12 @@ def analyze(trajectory: Trajectory, settings: AnalysisSettings) -> Analysis:
         )
     plan = _Plan(trajectory, frames, settings)
     observables = plan.observables()
-    blocks = trajectory.blocks(frames.start, frames.stop, frames.step)
-    for block in continuous(blocks, trajectory.pbc, plan.bonds):
+    for block in continuous_frames(trajectory, frames, plan.bonds):
         for observable in observables:
             observable.add(block)
     results = [result for observable in observables for result in observable.results()]
     if "thermo" in plan.wanted:
-        results = _with_log(results, trajectory.path.with_name(THERMO_FILE), plan.first_time)
+        results = _with_log(results, trajectory.path.with_name(THERMO_FILE), plan.times)
     return Analysis(tuple(results), tuple(plan.notes), len(frames), plan.settings)
 
 
@@ -168,7 +167,10 @@ class _Plan:
         self.notes: list[str] = []
         begin = trajectory.read(frames[0], min(frames[0] + 2, len(trajectory)))
         self.has_velocities = begin.velocities is not None
-        self.first_time = None if begin.time_fs is None else float(begin.time_fs[0])
+        end = trajectory.read(frames[-1], frames[-1] + 1)
+        self.times = None
+        if begin.time_fs is not None and end.time_fs is not None:
+            self.times = (float(begin.time_fs[0]), float(end.time_fs[0]))
         self.frame_fs = self._frame_fs(begin, settings)
         chosen = {"r_max": settings.r_max or _default_r_max(first)}
         self.settings = settings.model_copy(update=chosen)
@@ -232,9 +234,15 @@ class _Plan:
         return self.frame_fs, wanted
 
     def _msd(self) -> list[Observable]:
-        if not self.trajectory.pbc.any():
+        pbc = self.trajectory.pbc
+        if not pbc.any():
             raise ValueError("got no periodic direction; expected a system that can diffuse")
-        return [Diffusion(self.trajectory.numbers, *self._lags())]
+        made = Diffusion(self.trajectory.numbers, pbc, *self._lags())
+        if not pbc.all():
+            self.notes.append(
+                f"msd: of the motion along the periodic directions alone, {pbc.sum()} of three"
+            )
+        return [made]
 
     def _spectrum(self) -> list[Observable]:
         if not self.has_velocities:
@@ -293,12 +301,20 @@ def _default_r_max(frame: Frame) -> float:
     return min(R_MAX, max(float(heights[frame.pbc].min()) / 2, 6.0))
 
 
-def _with_log(results: list[Result], log: Path, first_time: float | None) -> list[Result]:
-    """Temperature and pressure from the log of the run: more rows, and its degrees of freedom."""
-    if not log.is_file() or first_time is None:
+def _with_log(results: list[Result], log: Path, times: tuple[float, float] | None) -> list[Result]:
+    """Temperature and pressure from the log of the run: more rows, and its degrees of freedom.
+
+    Args:
+      results: of the frames.
+      log: may be missing.
+      times: of the first and the last frame in fs; only rows between them count.
+    """
+    if not log.is_file() or times is None:
         return results
     thermo = read_thermo(log)
-    rows = thermo.time_fs >= first_time
+    # The log has ten digits, a frame may have more.
+    margin = 1e-9 * abs(times[1])
+    rows = (thermo.time_fs >= times[0] - margin) & (thermo.time_fs <= times[1] + margin)
     kept = list(results)
     for name, series, unit in (
         ("temperature", thermo.temperature, "K"),

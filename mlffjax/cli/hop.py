@@ -1,6 +1,7 @@
 """``mlffjax hop``: the minima of a molecule or cluster by minima hopping."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.exploration import report_hopping
     from mlffjax.explore.hop_store import HISTORY_FILE
     from mlffjax.explore.minima_hopping import hop
+    from mlffjax.interruption import interruptible
 
     if not args.resume:
         arguments.refuse_existing(args.out / HISTORY_FILE, overwrite=False)
@@ -72,7 +74,8 @@ def run(args: argparse.Namespace) -> None:
     potential = load_potential(args.model)
     if not args.resume:
         write_yaml(args.out / SETTINGS_FILE, settings)
-    with tqdm(total=settings.steps, unit="escape", disable=None) as bar:
+    bar = tqdm(total=settings.steps, unit="escape", disable=None)
+    with interruptible() as asked, bar:
 
         def progress(escapes, minima: int) -> None:
             bar.update(escapes[-1].step + 1 - bar.n)
@@ -80,7 +83,13 @@ def run(args: argparse.Namespace) -> None:
             bar.set_postfix(minima=minima, T0=f"{mean:.0f} K")
 
         result = hop(
-            potential, start, settings, folder=args.out, resume=args.resume, progress=progress
+            potential,
+            start,
+            settings,
+            folder=args.out,
+            resume=args.resume,
+            progress=progress,
+            stop=asked,
         )
     energies = np.sort([minimum.energy for minimum in result.minima])
     rejected = sum(escape.target is None for escape in result.escapes)
@@ -97,6 +106,9 @@ def run(args: argparse.Namespace) -> None:
     write_yaml(args.out / SETTINGS_FILE, settings)
     report_hopping(args.out, dihedrals=args.dihedral, training=training)
     print(f"\nminima, history and figures in {args.out}")
+    if result.interrupted:
+        print("interrupted; the same command with --resume goes on", file=sys.stderr)
+        raise SystemExit(asked.exit_code)
 
 
 def _settings(args: argparse.Namespace) -> "HoppingSettings":

@@ -18,10 +18,11 @@ class AnalysisSettings(Settings):
     Attributes:
       what: observables; those that the trajectory allows if not given. ``thermo``: temperature,
         pressure, density, energy; ``rdf``: radial distribution and coordination; ``adf``: bond
-        angles; ``msd``: mean squared displacement and diffusion; ``spectrum``: velocity
-        autocorrelation and vibrational spectrum; ``shape``: radius of gyration and end-to-end
-        distance; ``dihedrals``: their distributions and Ramachandran maps.
+        angles; ``msd``: mean squared displacement and diffusion, along periodic directions;
+        ``spectrum``: velocity autocorrelation and vibrational spectrum; ``shape``: radius of
+        gyration and end-to-end distance; ``dihedrals``: their distributions and Ramachandran maps.
       start, stop, step: frames, as of a Python slice; ``start`` leaves out the equilibration.
+        Of the log of a run only rows from the first to the last of them count.
       r_max: of the radial distribution in Angstrom; if not given, the size of a molecule or half
         the smallest height of a periodic cell (but 6 at least), and 10 at most.
       num_bins: of the radial distribution.

@@ -26,7 +26,8 @@ class RelaxSettings(Settings):
       chunk_steps: force calls of one compiled stretch at most.
       fixed_atoms: indices of atoms that stay where they are, the same in every structure; with
         ``cell`` they keep their fractional coordinates.
-      fixed_bonds: pairs of atoms that keep their distance, the same in every structure.
+      fixed_bonds: pairs of atoms that keep their distance, that of the nearest images at the
+        start; the same in every structure.
     """
 
     method: Literal["lbfgs", "fire"] = "lbfgs"
@@ -59,8 +60,8 @@ class HoppingSettings(Settings):
     """Minima hopping (Goedecker, J. Chem. Phys. 120, 9911, 2004).
 
     Defaults: temperature, energy difference, time step, force threshold and RMSD of Frank et al.,
-    Nat. Commun. 15, 6539 (2024), sections II.G and IV.G; factors of the feedback as in Goedecker's
-    paper and in ASE.
+    Nat. Commun. 15, 6539 (2024), sections II.G and IV.G; factors of the feedback and ``mdmin``
+    those of ASE's ``MinimaHopping``.
 
     Attributes:
       walkers: searches that run at once and share what they know.

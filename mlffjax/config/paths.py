@@ -19,7 +19,7 @@ class NEBSettings(Settings):
         0.1, which at this ``fmax`` lets images lie 0.2 Angstrom from even, and that of VTST, 5.
       interpolation: first path: ``idpp`` (image-dependent pair potential: Smidstrup et al., J.
         Chem. Phys. 140, 214106, 2014) or ``linear``.
-      align: turn and shift the end of a molecule onto its start first.
+      align: turn and shift the end of a molecule onto its start first; not with fixed atoms.
       method: ``fire``, or ``lbfgs`` (Sheppard, Terrell and Henkelman, J. Chem. Phys. 128, 134106,
         2008), all images as one system.
       fmax: the path has converged when no atom of any image has a force above it, spring force

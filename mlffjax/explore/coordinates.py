@@ -16,11 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from mlffjax.data.frames import Frame
+from mlffjax.md.bonds import BOND_FACTOR
 from mlffjax.types import HostVectors, Positions
-
-#: Two atoms are bonded within this multiple of the sum of their covalent radii (Cordero et al.
-#: 2008, as tabulated in ASE).
-BOND_FACTOR = 1.25
 
 
 class Coordinate(Protocol):

@@ -67,27 +67,6 @@ def disconnectivity_graph(
     return Disconnectivity(shown, places, lines, ladder, basins)
 
 
-def minimax_barriers(
-    energies: Float[np.ndarray, "minima"], transitions: Sequence[tuple[int, int, float]]
-) -> Float[np.ndarray, "minima"]:
-    """Energy over each minimum that must be reached to get to a lower one, in eV ``[minima]``.
-
-    Infinite for the lowest and for minima without a path to a lower one.
-    """
-    energies = np.asarray(energies, np.float64)
-    parent = np.arange(len(energies))
-    lowest = np.arange(len(energies))
-    barrier = np.full(len(energies), np.inf)
-    for a, b, height in _checked(energies, transitions):
-        p, q = _root(parent, a), _root(parent, b)
-        if p == q:
-            continue
-        lower, upper = sorted((p, q), key=lambda r: (energies[lowest[r]], lowest[r]))
-        barrier[lowest[upper]] = height - energies[lowest[upper]]
-        parent[upper] = lower
-    return barrier
-
-
 def _checked(
     energies: np.ndarray, transitions: Sequence[tuple[int, int, float]]
 ) -> list[tuple[int, int, float]]:

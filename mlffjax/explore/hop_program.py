@@ -23,9 +23,10 @@ from mlffjax.precision import full_precision
 
 #: What a walker is doing; ``DONE`` waits for the host.
 SOFTEN, ESCAPE, RELAX, DONE = range(4)
-#: Softening of Sicher, Mohr and Goedecker: displacement an atom, and step along the force over
-#: the curvature of the relaxation.
-SOFTEN_DISPLACEMENT = 0.05  # Angstrom
+#: Softening of Sicher, Mohr and Goedecker (its steps are those along the force over the curvature
+#: of the relaxation): displacement an atom in Angstrom. A choice: so small beside a bond that the
+#: force over it is a curvature of the minimum, so large that single precision resolves the force.
+SOFTEN_DISPLACEMENT = 0.05
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import ase.data
 import numpy as np
 
 from mlffjax.data.frames import Frame
+from mlffjax.md.restart import sync_folder
 from mlffjax.types import HostVectors
 
 MINIMA_FILE = "minima.extxyz"
@@ -122,9 +123,10 @@ class HopFiles:
         self._minima, self._history = (path.open("ab") for path in paths)
 
     def lengths(self) -> tuple[int, int]:
-        """Bytes written so far, flushed."""
-        self._minima.flush()
-        self._history.flush()
+        """Bytes written so far, once all of them are on the disk."""
+        for file in (self._minima, self._history):
+            file.flush()
+            os.fsync(file.fileno())
         return self._minima.tell(), self._history.tell()
 
     def add_minimum(self, minimum: Minimum) -> None:
@@ -201,6 +203,7 @@ def save_state(folder: Path, leaves: Sequence[np.ndarray], values: Mapping[str, 
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, folder / STATE_FILE)
+    sync_folder(folder)
 
 
 def load_state(folder: Path) -> tuple[list[np.ndarray], dict[str, Any]]:

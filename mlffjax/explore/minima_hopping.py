@@ -1,10 +1,10 @@
 """Minima hopping with many walkers: what is decided on the host between two escapes."""
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ase
 import ase.data
@@ -23,11 +23,14 @@ from mlffjax.explore.relax import MAX_REDO, as_frame, relax
 from mlffjax.explore.relax_constraints import Fixed, fill_constraints
 from mlffjax.explore.relax_program import CONVERGED, FAILED
 from mlffjax.md import velocities
+from mlffjax.md.restart import potential_digest
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 from mlffjax.units import BOLTZMANN
 
-#: Two atoms are bonded within this factor of the sum of their covalent radii.
+#: Two atoms are bonded within this factor of the sum of their covalent radii. About the middle
+#: between bonds and the closest other pairs (see :data:`mlffjax.md.bonds.BOND_FACTOR`), as here
+#: a minimum is lost whether a bond is missed or one too many is found.
 BOND_FACTOR = 1.3
 
 #: Called after escapes with those that have ended and the number of known minima.
@@ -43,12 +46,14 @@ class HopResult:
       visits: how often each was reached.
       escapes: the history.
       force_calls: of the search, the relaxation of the start not counted.
+      interrupted: it was told to stop before all escapes had been made.
     """
 
     minima: list[Minimum]
     visits: list[int]
     escapes: list[Escape]
     force_calls: int
+    interrupted: bool
 
     @property
     def lowest(self) -> Minimum:
@@ -74,6 +79,7 @@ def hop(
     folder: Path | str,
     resume: bool = False,
     progress: Progress | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> HopResult:
     """Search the minima of a molecule or cluster by minima hopping.
 
@@ -90,10 +96,13 @@ def hop(
         ``lowest.extxyz`` are written.
       resume: continue the search in ``folder``.
       progress: told of each escape that has ended.
+      stop: asked after each stretch of force calls; where it is true the search is saved and
+        ends.
 
     Raises:
       ValueError: a periodic structure, starts of different atoms, a start that cannot be
-        relaxed, or, to resume, no saved search or one with other settings.
+        relaxed, or, to resume, no saved search or one of another potential, other atoms or
+        other settings.
       FileExistsError: the folder holds a search and ``resume`` is false.
     """
     settings = settings or HoppingSettings()
@@ -111,7 +120,7 @@ def hop(
     else:
         search.begin(frames)
     try:
-        return search.run(progress)
+        return search.run(progress, stop)
     finally:
         search.files.close()
 
@@ -142,10 +151,10 @@ class _Search:
 
     def _arrays(self):
         plan = self.program.plan
-        slots = fill_slots(plan, [self.frame] * plan.slots, self.dtype)
+        frames = [self.frame] * plan.slots
+        slots = fill_slots(plan, frames, self.dtype)
         free = [Fixed()] * plan.slots
-        where = [self.frame.positions] * plan.slots
-        constraints = fill_constraints(free, where, plan.slots, plan.atoms, 0, self.dtype)
+        constraints = fill_constraints(free, frames, plan.slots, plan.atoms, 0, self.dtype)
         return jax.device_put((slots, constraints))
 
     def begin(self, frames: Sequence[Frame]) -> None:
@@ -187,10 +196,10 @@ class _Search:
         self.largest_gap = self.settings.fragment_factor * widest_gap(positions)
         self.bonds = _bonds(self.frame.numbers, positions)
 
-    def run(self, progress: Progress | None) -> HopResult:
-        """Hop until all escapes have been made."""
+    def run(self, progress: Progress | None, stop: Callable[[], bool] | None) -> HopResult:
+        """Hop until all escapes have been made, or until told to stop."""
         saved = len(self.escapes)
-        while len(self.escapes) < self.settings.steps:
+        while len(self.escapes) < self.settings.steps and not (stop is not None and stop()):
             self._advance()
             ended = np.flatnonzero(np.asarray(self.state.phase) == DONE).tolist()
             if not ended:
@@ -209,7 +218,8 @@ class _Search:
         symbols = [ase.data.chemical_symbols[z] for z in self.frame.numbers]
         hop_store.write_lowest(self.folder, symbols, self.minima, self.visits)
         calls = sum(escape.force_calls for escape in self.escapes)
-        return HopResult(self.minima, self.visits, self.escapes, calls)
+        interrupted = len(self.escapes) < self.settings.steps
+        return HopResult(self.minima, self.visits, self.escapes, calls, interrupted)
 
     def _advance(self) -> None:
         """A stretch without overflow; the room for edges grows until there is none."""
@@ -335,7 +345,7 @@ class _Search:
     def save(self) -> None:
         """Write the state from which the search continues."""
         values = {
-            "settings": self._lasting_settings(),
+            **self._identity(),
             "walkers": [asdict(walker) for walker in self.walkers],
             "visits": self.visits,
             "edges": self.program.plan.edges,
@@ -350,16 +360,10 @@ class _Search:
         """Continue from the saved state; what was written after it is cut off.
 
         Raises:
-          ValueError: no saved search, or one with other settings.
+          ValueError: no saved search, or one of another potential, other atoms or settings.
         """
         leaves, values = hop_store.load_state(self.folder)
-        if values["settings"] != self._lasting_settings():
-            old, new = values["settings"], self._lasting_settings()
-            other = sorted(key for key in new if old.get(key) != new[key])
-            raise ValueError(
-                f"got other settings ({', '.join(other)}) than those of the search in "
-                f"{self.folder}; expected the same but for steps; begin a new one"
-            )
+        self._check_same(values)
         first, second = values["lengths"]
         self.files = HopFiles(self.folder, self.frame, (first, second))
         for minimum in hop_store.read_minima(self.folder):
@@ -376,9 +380,35 @@ class _Search:
         treedef = jax.tree.structure(like)
         self.state = jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
 
-    def _lasting_settings(self) -> dict:
-        values = json.loads(self.settings.model_dump_json())
-        return {k: v for k, v in values.items() if k not in ("steps", "save_interval")}
+    def _identity(self) -> dict[str, Any]:
+        """What must be the same for a search to continue, as JSON values."""
+        settings = self.settings.model_dump(mode="json")
+        return {
+            "potential": potential_digest(self.potential),
+            "numbers": self.frame.numbers.tolist(),
+            "settings": {k: v for k, v in settings.items() if k not in ("steps", "save_interval")},
+        }
+
+    def _check_same(self, saved: Mapping[str, Any]) -> None:
+        """Compare this search with the one that wrote a state.
+
+        Raises:
+          ValueError: another potential, other atoms or other settings.
+        """
+        now = self._identity()
+        for name, what in (("potential", "another potential"), ("numbers", "other atoms")):
+            if saved.get(name) != now[name]:
+                raise ValueError(
+                    f"got {what} than the search in {self.folder} has; expected the same; "
+                    "begin a new one"
+                )
+        old, new = saved["settings"], now["settings"]
+        if old != new:
+            other = sorted(key for key in new if old.get(key) != new[key])
+            raise ValueError(
+                f"got other settings ({', '.join(other)}) than those of the search in "
+                f"{self.folder}; expected the same but for steps; begin a new one"
+            )
 
 
 def _static(settings: HoppingSettings) -> HoppingSettings:

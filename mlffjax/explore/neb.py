@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.build import minimize_rotation_and_translation
+from ase.constraints import FixAtoms
 from ase.geometry import find_mic
 from ase.mep.neb import NEB, idpp_interpolate
 from flax import struct
@@ -198,7 +199,13 @@ def nudged_elastic_band(
 
 
 def interpolate(
-    start: Frame, end: Frame, images: int, method: str = "idpp", *, align: bool = True
+    start: Frame,
+    end: Frame,
+    images: int,
+    method: str = "idpp",
+    *,
+    align: bool = True,
+    fixed: Sequence[int] = (),
 ) -> Float[np.ndarray, "nodes atoms 3"]:
     """A first path: positions of the ends and of ``images`` structures between them.
 
@@ -207,14 +214,16 @@ def interpolate(
       end: where it ends; shifted by lattice vectors to the nearest images of the atoms.
       images: number of structures between.
       method: ``linear``, or ``idpp`` by ASE.
-      align: turn and shift the end of a molecule onto the start.
+      align: turn and shift the end of a molecule onto the start; never with fixed atoms, which
+        would turn with it.
+      fixed: indices of atoms that stay where the ends have them.
 
     Raises:
       ValueError: atoms, cells or periodic directions differ, or the ends are the same.
     """
     _check_ends(start, end)
     first, last = _atoms(start), _atoms(end)
-    if align and not start.pbc.any():
+    if align and not start.pbc.any() and not len(fixed):
         minimize_rotation_and_translation(first, last)
     vectors = _nearest(last.positions - first.positions, first)
     if np.abs(vectors).max() < 1e-3:
@@ -222,6 +231,7 @@ def interpolate(
             "got the same structure as start and end of a path; expected two minima; relax the "
             "ends and look at their energies"
         )
+    first.set_constraint(FixAtoms(list(fixed)))
     path = [first.copy() for _ in range(images + 2)]
     for k, atoms in enumerate(path):
         atoms.positions += vectors * k / (images + 1)
@@ -386,7 +396,12 @@ def _first_path(
 ) -> np.ndarray:
     if path is None:
         return interpolate(
-            start, end, settings.images, settings.interpolation, align=settings.align
+            start,
+            end,
+            settings.images,
+            settings.interpolation,
+            align=settings.align,
+            fixed=settings.fixed_atoms,
         )
     _check_ends(start, end)
     if len(path) != settings.images:

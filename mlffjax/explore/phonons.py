@@ -8,13 +8,16 @@ all others as far as force constants have died off within it.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_masses
+from ase.geometry import minkowski_reduce
 from jaxtyping import Complex, Float, Int
 
 from mlffjax.data.frames import Frame
 from mlffjax.explore.vibrations import BLOCK, force_derivatives, wave_numbers
+from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
 from mlffjax.types import HostCell, HostPbc, HostVectors
 
@@ -136,17 +139,26 @@ def phonon_frequencies(
 def _phases(
     constants: ForceConstants, wave_vectors: Float[np.ndarray, "points 3"]
 ) -> Complex[np.ndarray, "points atoms cells atoms"]:
-    """Mean of ``exp(i q.R)`` over the nearest images of each pair of atoms."""
-    reach = [range(-2, 2) if p else (0,) for p in constants.pbc]
-    images = np.array(list(itertools.product(*reach))) * np.array(constants.supercell)
-    steps = constants.steps[:, None] + images  # [cells, images, 3]
-    places = (steps @ constants.cell)[:, None] + constants.positions[:, None]
-    arms = places[None] - constants.positions[:, None, None, None]  # [i, cells, j, images, 3]
+    """Mean of ``exp(i q.R)`` over the nearest images of each pair of atoms, wherever they are."""
+    counts, pbc = np.array(constants.supercell), np.asarray(constants.pbc, bool)
+    # Of a reduced cell the nearest image lies next to the one that rounding gives.
+    whole = complete_cell(constants.cell, pbc) * counts[:, None]
+    periodic: Any = pbc  # ASE annotates a single value
+    reduced, turned = minkowski_reduce(whole, periodic)
+    there = (constants.steps @ constants.cell)[:, None] + constants.positions  # [cells, j, 3]
+    arms = there - constants.positions[:, None, None]  # [i, cells, j, 3]
+    first = np.where(pbc, -np.round(arms @ np.linalg.inv(reduced)), 0)
+    around = np.array(list(itertools.product(*[(-1, 0, 1) if p else (0,) for p in pbc])))
+    arms = (arms + first @ reduced)[..., None, :] + around @ reduced  # [i, cells, j, images, 3]
     distances = np.linalg.norm(arms, axis=-1)
     nearest = distances < distances.min(-1, keepdims=True) + 1e-4
     weights = nearest / nearest.sum(-1, keepdims=True)
-    turns = np.exp(2j * np.pi * np.einsum("qx,csx->qcs", wave_vectors, steps))
-    return np.einsum("icjs,qcs->qicj", weights, turns)
+
+    def turns(steps: np.ndarray) -> np.ndarray:
+        return np.exp(2j * np.pi * np.einsum("qx,...x->q...", wave_vectors, steps))
+
+    base = turns(constants.steps[:, None] + (first @ turned) * counts)  # [q, i, cells, j]
+    return base * np.einsum("icjs,qs->qicj", weights, turns((around @ turned) * counts))
 
 
 def _checked(supercell: Sequence[int], frame: Frame) -> tuple[int, int, int]:

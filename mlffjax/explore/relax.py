@@ -238,10 +238,9 @@ class _Group:
         slots = fill_slots(
             plan, [None if job is None else job.frame for job in jobs], self.dtype, self.room
         )
-        nothing = np.zeros((0, 3))
         constraints = fill_constraints(
             [Fixed() if job is None else job.fixed for job in jobs],
-            [nothing if job is None else job.frame.positions for job in jobs],
+            [None if job is None else job.frame for job in jobs],
             plan.slots,
             plan.atoms,
             self.bonds,

@@ -7,14 +7,18 @@ within them; after every step the lengths are restored by Newton's method along 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ase
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ase.constraints import FixAtoms, FixBondLengths
+from ase.geometry import find_mic
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
+
+from mlffjax.data.frames import Frame
 
 #: Newton steps that restore the lengths; each doubles the digits.
 RESTORATIONS = 6
@@ -26,7 +30,8 @@ class Fixed:
 
     Attributes:
       atoms: indices.
-      bonds: pairs of indices whose distance stays as it is at the start.
+      bonds: pairs of indices whose distance stays as it is at the start; of the nearest images
+        there, across periodic borders too.
     """
 
     atoms: tuple[int, ...] = ()
@@ -74,20 +79,23 @@ class Constraints:
 
     Attributes:
       free: atoms that may move ``[slots, atoms]``; false for padding.
-      bonds: atoms of each fixed bond ``[slots, bonds, 2]``.
+      bonds: atoms ``i, j`` of each fixed bond ``[slots, bonds, 2]``.
+      shifts: lattice vector to the image of ``j`` in Angstrom ``[slots, bonds, 3]``: the bond is
+        ``r_j - r_i + shift``.
       lengths: in Angstrom ``[slots, bonds]``.
       bond_mask: real bonds ``[slots, bonds]``.
     """
 
     free: Bool[Array, "slots atoms"]
     bonds: Int[Array, "slots bonds 2"]
+    shifts: Float[Array, "slots bonds 3"]
     lengths: Float[Array, "slots bonds"]
     bond_mask: Bool[Array, "slots bonds"]
 
 
 def fill_constraints(
     fixed: Sequence[Fixed],
-    positions: Sequence[np.ndarray],
+    frames: Sequence[Frame | None],
     slots: int,
     atoms: int,
     bonds: int,
@@ -96,24 +104,31 @@ def fill_constraints(
     """Constraints as arrays on the host.
 
     Args:
-      fixed: of each filled slot.
-      positions: of each filled slot ``[its atoms, 3]``, from which bonds take their lengths.
+      fixed: of each slot.
+      frames: of each slot, from which bonds take their lengths; ``None`` for an empty one.
       slots, atoms, bonds: room.
-      dtype: of the lengths.
+      dtype: of shifts and lengths.
     """
     free = np.zeros((slots, atoms), bool)
     pairs = np.zeros((slots, bonds, 2), np.int32)
+    shifts = np.zeros((slots, bonds, 3), dtype)
     lengths = np.ones((slots, bonds), dtype)
     mask = np.zeros((slots, bonds), bool)
-    for k, (what, where) in enumerate(zip(fixed, positions, strict=True)):
-        free[k, : len(where)] = True
+    for k, (what, frame) in enumerate(zip(fixed, frames, strict=True)):
+        if frame is None:
+            continue
+        free[k, : len(frame.numbers)] = True
         free[k, list(what.atoms)] = False
-        for b, (i, j) in enumerate(what.bonds):
-            pairs[k, b] = i, j
-            lengths[k, b] = np.linalg.norm(where[i] - where[j])
-            mask[k, b] = True
+        if what.bonds:
+            count = len(what.bonds)
+            pairs[k, :count] = what.bonds
+            straight = frame.positions[pairs[k, :count, 1]] - frame.positions[pairs[k, :count, 0]]
+            periodic: Any = frame.pbc  # ASE annotates a single value
+            nearest, lengths[k, :count] = find_mic(straight, frame.cell, periodic)
+            shifts[k, :count] = nearest - straight
+            mask[k, :count] = True
     # NumPy arrays on the host stand where JAX arrays are annotated.
-    return Constraints(free, pairs, lengths, mask)  # pyright: ignore[reportArgumentType]
+    return Constraints(free, pairs, shifts, lengths, mask)  # pyright: ignore[reportArgumentType]
 
 
 def project(
@@ -143,7 +158,7 @@ def restore(
 
     def newton(_: int, x: Array, c: Constraints) -> Array:
         jacobian, inverse = _jacobian(c, x)
-        vectors = x[c.bonds[:, 0]] - x[c.bonds[:, 1]]
+        vectors = _vectors(c, x)
         excess = jnp.where(c.bond_mask, jnp.sum(vectors**2, -1) - c.lengths**2, 0) / 2
         return x - jnp.einsum("kax,k->ax", jacobian, inverse @ excess)
 
@@ -153,12 +168,17 @@ def restore(
     return jax.vmap(one)(constraints, positions)
 
 
+def _vectors(c: Constraints, x: Array) -> Array:
+    """The bonds ``[bonds, 3]``."""
+    return x[c.bonds[:, 1]] - x[c.bonds[:, 0]] + c.shifts
+
+
 def _jacobian(c: Constraints, x: Array) -> tuple[Array, Array]:
     """Derivatives of half the squared lengths ``[bonds, atoms, 3]``, and of their Gram matrix
     the pseudo-inverse, which leaves out bonds that follow from others."""
-    vectors = jnp.where(c.bond_mask[:, None], x[c.bonds[:, 0]] - x[c.bonds[:, 1]], 0)
+    vectors = jnp.where(c.bond_mask[:, None], _vectors(c, x), 0)
     ends = jax.nn.one_hot(c.bonds, x.shape[0], dtype=x.dtype)
-    sign = (ends[:, 0] - ends[:, 1]) * c.free
+    sign = (ends[:, 1] - ends[:, 0]) * c.free
     jacobian = sign[:, :, None] * vectors[:, None, :]
     gram = jnp.einsum("kax,lax->kl", jacobian, jacobian)
     return jacobian, jnp.linalg.pinv(gram, rtol=1e-5, hermitian=True)

@@ -110,7 +110,7 @@ def identity(
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs, if given.
     """
     start = _digest("", _start(frame, initial_velocities))
-    return Identity(_kept(settings), _potential_digest(potential), start)
+    return Identity(_kept(settings), potential_digest(potential), start)
 
 
 def replicas_identity(
@@ -134,7 +134,7 @@ def replicas_identity(
     kept.pop("replicas")
     starts = [_start(f, v) for f, v in zip(frames, initial_velocities, strict=True)]
     start = _digest("", [array for arrays in starts for array in arrays])
-    return Identity(kept, _potential_digest(potential), start, len(frames))
+    return Identity(kept, potential_digest(potential), start, len(frames))
 
 
 def save(path: Path, restart: Restart, run: Identity) -> None:
@@ -164,7 +164,7 @@ def save(path: Path, restart: Restart, run: Identity) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
@@ -317,7 +317,8 @@ def _kept(settings: MDSettings) -> dict[str, Any]:
     return {k: v for k, v in settings.model_dump(mode="json").items() if k not in free}
 
 
-def _potential_digest(potential: Potential) -> str:
+def potential_digest(potential: Potential) -> str:
+    """A digest of the force field: of its model, elements, baseline and parameters."""
     what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
     return _digest(what, [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)])
 
@@ -371,7 +372,7 @@ def _digest(text: str, arrays: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the change of a name to the disk, on systems that can."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -62,6 +62,12 @@ class FrameBlock:
             joined[name] = None if lacking else np.concatenate(values)
         return cls(**joined)
 
+    def rows(self, which: slice) -> "FrameBlock":
+        """Some of the frames."""
+        columns: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        there = {name: column[which] for name, column in columns.items() if column is not None}
+        return FrameBlock(**there)
+
 
 class Trajectory(Sequence[Frame], ABC):
     """Frames of the same atoms on disk, read when asked for.

@@ -12,8 +12,9 @@ from matplotlib.path import Path as Outline
 
 from mlffjax.plots.style import FAINT, figure
 
-#: Two atoms are bonded within this multiple of the sum of their covalent radii
-#: (Cordero et al. 2008, as tabulated in ASE).
+#: A line is drawn between two atoms within this multiple of the sum of their covalent radii
+#: (Cordero et al. 2008, as tabulated in ASE): a little more than for a bond, as structures that
+#: are shown may be far from a minimum.
 BOND_FACTOR = 1.25
 
 _BALL = 0.42  # radius of a ball in covalent radii
