@@ -110,6 +110,14 @@ def test_resume_refuses_another_run(run) -> None:
         train(untrained().replace(scale=2.0), TRAIN, VALID, SETTINGS, run.folder, resume=True)
 
 
+def test_a_run_with_edges_by_blocks_is_resumed(tmp_path: Path) -> None:
+    potential, settings = untrained().replace(edges_per_block=64), changed(edges_per_block=64)
+    for steps in (1, 2):
+        part = settings.model_copy(update={"steps": steps})
+        train(potential, TRAIN, (), part, tmp_path, resume=steps > 1)
+    assert (tmp_path / "last").resolve().name == "last-000000002"
+
+
 class Terminator(Callback):
     """Sends SIGTERM to the process at the first record from a step on."""
 

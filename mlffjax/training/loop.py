@@ -177,7 +177,8 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint."""
         stored = checkpoint.load(path)
-        plain: dict[str, Any] = {"params": None, "metadata": "{}"}
+        # What changes with training, and what says how to compute and is not saved.
+        plain: dict[str, Any] = {"params": None, "metadata": "{}", "edges_per_block": None}
         if replace(stored, **plain) != replace(self.potential, **plain):
             raise ValueError(
                 f"got another architecture or baseline than the run in {path} has; expected "
