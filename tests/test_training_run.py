@@ -29,6 +29,7 @@ from mlffjax.training import (
     RunInfo,
     Terminated,
     evaluate,
+    folder,
     loop,
     train,
 )
@@ -143,6 +144,33 @@ def test_sigterm_saves_and_resume_is_bitwise(run, tmp_path: Path, step: int) -> 
         (r.step, r.values) for r in history if r.kind == "valid"
     ]
     assert valid(result.history) == valid(run.history)
+
+
+@pytest.mark.parametrize(("kind", "save"), [("last", 1), ("last", 2), ("best", 2)])
+def test_a_kill_before_a_link_is_set_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, save: int
+) -> None:
+    replace, calls = os.replace, []
+
+    def killed(source, target) -> None:
+        calls.append(Path(target).name)
+        if calls.count(kind) == save and calls[-1] == kind:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlffjax.training.folder.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(untrained(), TRAIN, VALID, SETTINGS, tmp_path)
+    newest = folder.newest(tmp_path)
+    assert newest is not None
+    step = int(newest.name.split("-")[1])
+    # The end of the run has come where nothing is left to do but to mend the links.
+    settings = changed(steps=step)
+    result = train(untrained(), TRAIN, VALID, settings, tmp_path, resume=True)
+    assert (tmp_path / "last").resolve() == newest
+    assert result.best_step == step
+    assert same_params(checkpoint.load(tmp_path / "best"), checkpoint.load(newest))
 
 
 def test_streamed_data_give_the_same_bits(run, tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ class RunFolder:
             for name in found:
                 _remove(self.path / name)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        if self.last is not None:
+            # A kill may have come between the newest checkpoint and its link.
+            self._point("last", self.last)
         _write_text(self.path / _SETTINGS, settings.model_dump_json(indent=1) + "\n")
 
     def _check_settings(self, settings: TrainingSettings) -> None:
@@ -80,8 +83,9 @@ class RunFolder:
         return newest(self.path)
 
     def has_best(self, step: int) -> bool:
-        """Whether the best potential of ``step`` has been saved."""
-        return (self.path / "checkpoints" / f"best-{step:09d}").exists()
+        """Whether the link ``best`` leads to the best potential of ``step``."""
+        link = self.path / "best"
+        return link.exists() and link.resolve().name == f"best-{step:09d}"
 
     def save(
         self,
@@ -98,6 +102,10 @@ class RunFolder:
         """
         target = self.path / "checkpoints" / f"{kind}-{step:09d}"
         checkpoint.save(potential, target, overwrite=True, metrics=metrics, training=training)
+        self._point(kind, target)
+
+    def _point(self, kind: str, target: Path) -> None:
+        """Point the link ``kind`` to a checkpoint and delete its predecessors."""
         link = self.path / f".{kind}.new"
         link.unlink(missing_ok=True)
         link.symlink_to(target.relative_to(self.path))

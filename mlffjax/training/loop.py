@@ -315,9 +315,9 @@ class _Run:
         progress = self.progress
         if progress.best_value is None or progress.best_step != self.step:
             return
-        if files.has_best(self.step):
+        if files.last is None or files.has_best(self.step):
             return
-        files.save("best", self.step, checkpoint.load(files.path / "last"))
+        files.save("best", self.step, checkpoint.load(files.last))
 
     def _validate(self) -> Metrics:
         metrics = MetricsAccumulator(self.potential.elements)
