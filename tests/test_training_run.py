@@ -297,3 +297,11 @@ def test_stress_and_mixed_sizes_in_float64(tmp_path: Path) -> None:
     last = result.history[-1].values
     assert {"energy_mae", "forces_rmse", "stress_mae", "forces_mae/O"} <= set(last)
     assert all(np.isfinite(list(last.values())))
+
+
+def test_validation_frames_without_stress_in_a_training_on_stress(tmp_path: Path) -> None:
+    settings = changed(loss=LossSettings(stress_weight=100.0), steps=1)
+    result = train(untrained(), clusters(4, periodic=True), VALID, settings, tmp_path)
+    last = result.history[-1].values
+    assert "stress_mae" not in last
+    assert np.isfinite(last["loss"])

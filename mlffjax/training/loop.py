@@ -165,8 +165,10 @@ class _Run:
             valid = pack(valid_frames, potential.cutoff, baseline, np.dtype(settings.dtype))
             size = settings.validation_batch_size or settings.batch_size
             self.valid_stream = BatchStream(valid, size, None, mesh, settings.data_on_device)
+            # The loss asks for the stress even where no validation frame has one.
+            with_stress = settings.loss.stress_weight > 0 or bool(np.any(valid.has_stress))
             self.validation = make_validation_program(
-                potential, settings, mesh, with_stress=bool(np.any(valid.has_stress))
+                potential, settings, mesh, with_stress=with_stress
             )
         self.metrics = MetricsAccumulator(potential.elements)
         self.seconds_per_step: float | None = None
