@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -107,6 +108,10 @@ def test_resume_refuses_another_run(run) -> None:
         train(untrained(), TRAIN, VALID, changed(batch_size=5), run.folder, resume=True)
     with pytest.raises(ValueError, match="other training data"):
         train(untrained(), TRAIN[1:], VALID, SETTINGS, run.folder, resume=True)
+    with pytest.raises(ValueError, match="other validation data"):
+        train(untrained(), TRAIN, VALID[1:], SETTINGS, run.folder, resume=True)
+    with pytest.raises(ValueError, match="other validation data"):
+        train(untrained(), TRAIN, (), SETTINGS, run.folder, resume=True)
     with pytest.raises(ValueError, match="another architecture or baseline"):
         train(untrained().replace(scale=2.0), TRAIN, VALID, SETTINGS, run.folder, resume=True)
 
@@ -117,6 +122,16 @@ def test_a_run_with_edges_by_blocks_is_resumed(tmp_path: Path) -> None:
         part = settings.model_copy(update={"steps": steps})
         train(potential, TRAIN, (), part, tmp_path, resume=steps > 1)
     assert (tmp_path / "last").resolve().name == "last-000000002"
+
+
+def test_resume_refuses_a_run_of_another_revision(run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run", symlinks=True)
+    index = tmp_path / "run" / "last" / "checkpoint.json"
+    values = json.loads(index.read_text())
+    values["training"]["progress"] = {"best_step": 5, "data": "0123"}
+    index.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"which another revision of mlffjax wrote"):
+        train(untrained(), TRAIN, VALID, SETTINGS, tmp_path / "run", resume=True)
 
 
 class Terminator(Callback):
