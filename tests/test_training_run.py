@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -159,6 +160,32 @@ def test_sigterm_saves_and_resume_is_bitwise(run, tmp_path: Path, step: int) -> 
         (r.step, r.values) for r in history if r.kind == "valid"
     ]
     assert valid(result.history) == valid(run.history)
+
+
+def test_sigterm_between_records_leaves_the_same_records(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def after_three_chunks():
+        asked = iter([False, False, True])
+        yield lambda: next(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHUNK_SECONDS", 0.0)  # one step each
+        patch.setattr(loop, "_termination", after_three_chunks)
+        with pytest.raises(Terminated):
+            train(untrained(), TRAIN, VALID, SETTINGS, tmp_path)
+    newest = folder.newest(tmp_path)
+    assert newest is not None
+    assert newest.name == "last-000000003"
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    result = train(untrained(), TRAIN, VALID, SETTINGS, tmp_path, resume=True)
+    records = [
+        # All but the speed, which nothing can repeat.
+        [(r.step, {**r.values, "structures_per_second": 0}) for r in history]
+        for history in (result.history, run.history)
+    ]
+    assert records[0] == records[1]
 
 
 @pytest.mark.parametrize(("kind", "save"), [("last", 1), ("last", 2), ("best", 2)])

@@ -205,10 +205,15 @@ class _Run:
                     "in the same order; restore the data, or start a new run"
                 )
         self.progress = Progress(**kept["progress"])
+        self.metrics = MetricsAccumulator(self.potential.elements, kept["sums"])
 
     def _kept(self) -> dict[str, Any]:
         """The host's share of the run as JSON, for a checkpoint."""
-        return {"progress": asdict(self.progress), "data": self.data_hashes}
+        return {
+            "progress": asdict(self.progress),
+            "data": self.data_hashes,
+            "sums": self.metrics.sums(),
+        }
 
     def finish(self, files: RunFolder, callbacks: Sequence[Callback]) -> TrainingResult:
         """Train to the end and return the result."""
@@ -250,13 +255,15 @@ class _Run:
             if pending is not None and records is not None:
                 self._consume(pending, records, files)
             pending, records = chunk, new
-            step = chunk.first + chunk.count
-            stopping = terminated()
-            if not (stopping or self._is_event(step)):
+            event, stopping = self._is_event(chunk.first + chunk.count), terminated()
+            if not (stopping or event):
                 continue
             self._consume(pending, records, files)
             pending = None
-            self._event(files, callbacks, stopping=stopping)
+            if event:
+                self._event(files, callbacks, stopping=stopping)
+            else:
+                self._save(files, None)
             if stopping:
                 raise Terminated
 
