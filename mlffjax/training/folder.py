@@ -40,19 +40,18 @@ class RunFolder:
         overwrite: bool,
     ):  # fmt: skip
         self.path = Path(path).absolute()
-        found = [name for name in _OWN if os.path.lexists(self.path / name)]
+        found = next((name for name in _OWN if os.path.lexists(self.path / name)), None)
         if resume and overwrite:
             raise ValueError("got resume and overwrite; expected one of them")
         if resume:
             self._check_settings(settings)
         elif found and not overwrite:
             raise ValueError(
-                f"got the folder {self.path}, which holds a training run ({found[0]}); expected "
+                f"got the folder {self.path}, which holds a training run ({found}); expected "
                 "a new folder; resume the run, overwrite it, or choose another folder"
             )
         elif overwrite:
-            for name in found:
-                _remove(self.path / name)
+            remove(self.path)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         if self.last is not None:
             # A kill may have come between the newest checkpoint and its link.
@@ -119,6 +118,12 @@ def newest(folder: Path) -> Path | None:
     """The newest checkpoint with a training state in the folder of a run; ``None`` before one."""
     found = sorted((folder / "checkpoints").glob("last-*"))
     return found[-1] if found else None
+
+
+def remove(folder: Path) -> None:
+    """Remove the files of a training run from its folder; others stay."""
+    for name in _OWN:
+        _remove(folder / name)
 
 
 def _remove(path: Path) -> None:
