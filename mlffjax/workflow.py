@@ -14,7 +14,7 @@ from pydantic import create_model
 
 from mlffjax import checkpoint, plots
 from mlffjax.config.base import ConfigError, Settings
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.config.training import MDValidationSettings
@@ -342,7 +342,7 @@ def write_evaluation(
     """Write ``metrics.json`` and parity plots of an evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = evaluation.metrics.as_dict()
-    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n")
+    write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
     if not figures:
         return
     pairs = compare(frames, evaluation)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlffjax import checkpoint
+from mlffjax.config.files import write_text
 from mlffjax.config.training import TrainingSettings
 from mlffjax.potential import Potential
 
@@ -56,7 +57,7 @@ class RunFolder:
         if self.last is not None:
             # A kill may have come between the newest checkpoint and its link.
             self._point("last", self.last)
-        _write_text(self.path / _SETTINGS, settings.model_dump_json(indent=1) + "\n")
+        write_text(self.path / _SETTINGS, settings.model_dump_json(indent=1) + "\n")
 
     def _check_settings(self, settings: TrainingSettings) -> None:
         try:
@@ -131,9 +132,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
