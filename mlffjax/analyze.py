@@ -11,7 +11,7 @@ import numpy as np
 from mlffjax.analysis.results import Curves, Map, Result, Scalar
 from mlffjax.analysis.run import Analysis, analyze, open_frames
 from mlffjax.config.analysis import AnalysisSettings
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.plots.observables import observable_curves, observable_map
 
 SETTINGS_FILE = "settings.yaml"
@@ -117,7 +117,7 @@ def analyze_files(
         "mae": comparison.differences(),
         "notes": comparison.notes(),
     }
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return comparison
 
 

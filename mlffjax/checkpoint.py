@@ -9,6 +9,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mlffjax.models import build, describe
+from mlffjax.models import Architecture, build, describe, hyperparameters
 from mlffjax.potential import Potential
 
 #: Version of the layout above; raised with every change that older code cannot read.
@@ -31,6 +32,17 @@ _FORMAT = "mlffjax-checkpoint"
 _INDEX = "checkpoint.json"
 _UNITS = {"energy": "eV", "length": "Angstrom", "stress": "eV/Angstrom^3"}
 _PACKAGES = ("mlffjax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+#: Entries of a potential in the index and their types.
+_POTENTIAL = {
+    "architecture": str,
+    "hyperparameters": dict,
+    "elements": list,
+    "baseline": list,
+    "scale": (int, float),
+    "shift": (list, type(None)),
+    "cutoff": (int, float),
+    "dtype": str,
+}
 
 PyTree = TypeVar("PyTree")
 
@@ -105,15 +117,13 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
 
     Raises:
       CheckpointError: no checkpoint, one of another version, a damaged one, or one whose
-        parameters are not those of the architecture; float64 without jax's x64 mode.
+        hyperparameters or parameters are not those of the architecture; float64 without jax's x64
+        mode.
     """
     folder, index = _open(path)
     text = index["potential"]
-    try:
-        module = build(text["architecture"], text["hyperparameters"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {error}") from None
-    dtype = np.dtype(dtype or text["dtype"])
+    module = _module(folder, index)
+    dtype = jnp.dtype(dtype or text["dtype"])
     if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
         raise CheckpointError(
             f"got float64 parameters in {folder} while jax computes in float32; expected x64 "
@@ -122,7 +132,8 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
     params = _read_arrays(folder, "params", index)
     potential = Potential(
         params=jax.tree.map(
-            lambda x: jnp.asarray(x, dtype if x.dtype.kind == "f" else None), params
+            lambda x: jnp.asarray(x, dtype if jnp.issubdtype(x.dtype, jnp.floating) else None),
+            params,
         ),
         module=module,
         elements=tuple(text["elements"]),
@@ -133,11 +144,8 @@ def load(path: str | os.PathLike[str], dtype: Any = None) -> Potential:
     )
     try:
         potential.check_parameters()
-    except ValueError as error:
-        raise CheckpointError(
-            f"{error}; {folder} was written by another revision of mlffjax"
-            f" ({_written_by(index)}): use that one, or train again"
-        ) from None
+    except Exception as error:  # Hyperparameters of wrong types raise many kinds.
+        raise _of_another_revision(folder, index, error) from None
     return potential
 
 
@@ -160,6 +168,7 @@ def load_training(path: str | os.PathLike[str], like: PyTree) -> tuple[PyTree, d
             f"got {folder}, which holds a potential without its training state; expected a "
             "checkpoint to resume from, such as 'last' of a run"
         )
+    _check_entries(index["training"], {"paths": list, "progress": dict}, folder)
     stored, wanted = index["training"]["paths"], _paths(like)
     if stored != wanted:
         unlike = sorted(set(stored) ^ set(wanted)) or ["their order"]
@@ -206,13 +215,105 @@ def _open(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
             f"got version {version} of the checkpoint format in {folder}; expected "
             f"{FORMAT_VERSION}; use the release of mlffjax that wrote it ({_written_by(index)})"
         )
+    _check_entries(index, {"potential": dict, "arrays": dict, "metadata": dict}, folder)
+    _check_potential(index["potential"], folder)
     return folder, index
+
+
+def _check_entries(values: Any, kinds: Mapping[str, Any], folder: Path) -> None:
+    """Check that a part of the index has the entries ``kinds`` of these types.
+
+    Raises:
+      CheckpointError: it has not; the message names the entry.
+    """
+    for key, kind in kinds.items():
+        if not isinstance(values, dict) or key not in values:
+            raise _malformed(folder, f"no {key}")
+        if not isinstance(values[key], kind):
+            raise _malformed(folder, f"the {key} {values[key]!r}")
+
+
+def _check_potential(text: dict[str, Any], folder: Path) -> None:
+    """Check what the index says of a potential, but for its hyperparameters.
+
+    Raises:
+      CheckpointError: an entry is missing, of another type, or not one number for each element.
+    """
+    _check_entries(text, _POTENTIAL, folder)
+    elements, shift = text["elements"], text["shift"]
+    if elements != sorted({z for z in elements if type(z) is int and 0 < z < 119}) or not elements:
+        raise _malformed(folder, f"the elements {elements}")
+    energies = {
+        "baseline": text["baseline"],
+        "shift": [0.0] * len(elements) if shift is None else shift,
+    }
+    for what, values in energies.items():
+        if len(values) != len(elements):
+            raise _malformed(folder, f"{len(values)} {what} energies for {len(elements)} elements")
+    for value in (text["scale"], *energies["baseline"], *energies["shift"]):
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise _malformed(folder, f"{value!r} for the scale or the energy of an element")
+    try:
+        known = jnp.issubdtype(jnp.dtype(text["dtype"]), jnp.floating)
+    except TypeError:
+        known = False
+    if not known:
+        raise _malformed(folder, f"the dtype {text['dtype']}")
+
+
+def _malformed(folder: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"got {what} in {folder / _INDEX}; expected what this package writes; restore it from a "
+        "copy"
+    )
+
+
+def _module(folder: Path, index: Mapping[str, Any]) -> Architecture:
+    """The architecture of a potential, from exactly its hyperparameters.
+
+    None is taken from a default: with another one an old potential would be another function.
+
+    Raises:
+      CheckpointError: unknown, missing or wrong ones, or not those of the elements or the cutoff.
+    """
+    text = index["potential"]
+    name, given = text["architecture"], text["hyperparameters"]
+    try:
+        module = build(name, given)
+    except ValueError as error:
+        raise CheckpointError(f"{folder}: {error}") from None
+    except Exception as error:  # Wrong types raise many kinds.
+        raise _of_another_revision(folder, index, error) from None
+    missing = [key for key in hyperparameters(type(module)) if key not in given]
+    if missing:
+        problem = f"got no {missing[0]} among the hyperparameters of {name}; expected all"
+        raise _of_another_revision(folder, index, problem)
+    for what, value, expected in (
+        ("elements", module.num_elements, len(text["elements"])),
+        ("cutoff", module.cutoff, text["cutoff"]),
+    ):
+        if value != expected:
+            raise _malformed(folder, f"{what} {expected} of a potential, {value} of its {name}")
+    return module
+
+
+def _of_another_revision(
+    folder: Path, index: Mapping[str, Any], problem: object
+) -> CheckpointError:
+    reason = (str(problem) or type(problem).__name__).splitlines()[0]
+    return CheckpointError(
+        f"{reason}; {folder} was written by another revision of mlffjax"
+        f" ({_written_by(index)}): use that one, or train again"
+    )
 
 
 def _written_by(index: Mapping[str, Any]) -> str:
     """Release and, from a checkout, revision of the package that wrote a checkpoint."""
-    about = index.get("metadata", {}).get("saved_by", {})
-    known = [str(about[key]) for key in ("mlffjax", "git_revision") if about.get(key)]
+    metadata = index.get("metadata")
+    about = metadata.get("saved_by") if isinstance(metadata, dict) else None
+    known = []
+    if isinstance(about, dict):
+        known = [str(about[key]) for key in ("mlffjax", "git_revision") if about.get(key)]
     return ", ".join(known) or "unknown"
 
 
@@ -291,7 +392,7 @@ def _read_arrays(folder: Path, name: str, index: Mapping[str, Any]) -> Any:
             f"got a damaged checkpoint {folder}: {name} cannot be read ({reason}); restore it "
             "from a copy"
         ) from error
-    if _manifest(tree) != index["arrays"][name]:
+    if _manifest(tree) != index["arrays"].get(name):
         raise CheckpointError(
             f"got a damaged checkpoint {folder}: the arrays of {name} are not those listed in "
             f"{_INDEX}; restore it from a copy"

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mlffjax import plots
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.config.paths import NEBSettings
 from mlffjax.data import Frame, write_extxyz
 from mlffjax.explore.coordinates import dihedral_angles
@@ -284,4 +284,4 @@ def _write(
     if name is not None:
         (folder / name).unlink(missing_ok=True)
         write_extxyz(frames, folder / name)
-    (folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n")
+    write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")

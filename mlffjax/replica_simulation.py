@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.data import Frame
 from mlffjax.interruption import interruptible
@@ -102,7 +102,7 @@ def simulate_replicas(
     interrupted = any(result.status == "interrupted" for result in results)
     code = asked.exit_code if interrupted else 0
     simulation = ReplicaSimulation(results, settings, folder, code)
-    (folder / SUMMARY_FILE).write_text(json.dumps(dict(simulation.rows()), indent=1) + "\n")
+    write_text(folder / SUMMARY_FILE, json.dumps(dict(simulation.rows()), indent=1) + "\n")
     return simulation
 
 

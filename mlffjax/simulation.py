@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mlffjax import plots
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.data import Frame
 from mlffjax.interruption import interruptible
@@ -119,7 +119,7 @@ def simulate(
     code = asked.exit_code if result.status == "interrupted" else 0
     drift = _drift(result.thermo, settings, len(frame.numbers))
     simulation = Simulation(result, drift, settings.timestep_fs, folder, code)
-    (folder / SUMMARY_FILE).write_text(json.dumps(dict(simulation.rows()), indent=1) + "\n")
+    write_text(folder / SUMMARY_FILE, json.dumps(dict(simulation.rows()), indent=1) + "\n")
     _draw(simulation, settings, len(frame.numbers))
     return simulation
 

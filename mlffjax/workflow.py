@@ -1,7 +1,7 @@
 """From the settings of a run to a trained potential: the steps of ``mlffjax train``."""
 
+import contextlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import create_model
 
 from mlffjax import checkpoint, plots
 from mlffjax.config.base import ConfigError, Settings
-from mlffjax.config.files import write_yaml
+from mlffjax.config.files import write_text, write_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.config.training import MDValidationSettings
@@ -27,6 +27,7 @@ from mlffjax.prediction import compare
 from mlffjax.training.callbacks import Record
 from mlffjax.training.evaluate import Evaluation, evaluate
 from mlffjax.training.folder import newest
+from mlffjax.training.folder import remove as remove_training
 from mlffjax.training.loop import train as run_training
 from mlffjax.training.metrics import Metrics
 
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "settings.yaml"
 SPLIT_FILE = "split.json"
 METRICS_FILE = "metrics.json"
+TEST_FOLDER = "test"
+_CURVE = "learning_curve.png"
+_ENERGY_PARITY, _FORCE_PARITY = "energy_parity.png", "force_parity.png"
+#: What a run writes besides the files of its training, below its folder.
+_OWN = (
+    SETTINGS_FILE,
+    SPLIT_FILE,
+    _CURVE,
+    *(f"{TEST_FOLDER}/{name}" for name in (METRICS_FILE, _ENERGY_PARITY, _FORCE_PARITY)),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +255,7 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
     Args:
       settings: of the run.
       resume: go on with the run in the folder.
-      overwrite: replace the run in the folder.
+      overwrite: replace the run in the folder; files that no run writes stay.
 
     Raises:
       ConfigError, ValueError, OSError: as :func:`prepare`, :func:`check_folder` and
@@ -256,7 +267,7 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
     ready = prepare(settings, split, newest(folder) if resume else None)
     # The earlier run goes only now, when the new one is known to start.
     if overwrite and folder.is_dir():
-        shutil.rmtree(folder)
+        _remove_run(folder)
     write_yaml(folder / SETTINGS_FILE, settings)
     if not split_file.exists():
         ready.sets.split.save(split_file)
@@ -271,13 +282,22 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
         dynamics=dynamics_check(settings.training.md_validation, ready.sets.valid),
     )
     if settings.output.figures:
-        draw_learning_curve(folder / "learning_curve.png", result.history)
+        draw_learning_curve(folder / _CURVE, result.history)
     metrics = None
     if len(ready.sets.test):
         evaluation = evaluate(result.potential, ready.sets.test)
-        write_evaluation(folder / "test", ready.sets.test, evaluation, settings.output.figures)
+        write_evaluation(folder / TEST_FOLDER, ready.sets.test, evaluation, settings.output.figures)
         metrics = evaluation.metrics
     return Outcome(result.potential, result.history, ready.sets, metrics, folder)
+
+
+def _remove_run(folder: Path) -> None:
+    """Remove what a run wrote; its settings last, so that a kill leaves what is known as a run."""
+    remove_training(folder)
+    for name in reversed(_OWN):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # There is none, or it holds other files.
+        (folder / TEST_FOLDER).rmdir()
 
 
 def dynamics_check(
@@ -322,14 +342,14 @@ def write_evaluation(
     """Write ``metrics.json`` and parity plots of an evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
     metrics = evaluation.metrics.as_dict()
-    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n")
+    write_text(folder / METRICS_FILE, json.dumps(metrics, indent=1) + "\n")
     if not figures:
         return
     pairs = compare(frames, evaluation)
     if pairs.energy.size:
-        plots.energy_parity(folder / "energy_parity.png", pairs.energy, pairs.predicted_energy)
+        plots.energy_parity(folder / _ENERGY_PARITY, pairs.energy, pairs.predicted_energy)
     if pairs.forces.size:
-        plots.force_parity(folder / "force_parity.png", pairs.forces, pairs.predicted_forces)
+        plots.force_parity(folder / _FORCE_PARITY, pairs.forces, pairs.predicted_forces)
 
 
 def metrics_table(metrics: Metrics) -> str:

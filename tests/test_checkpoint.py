@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -59,6 +60,9 @@ def test_settings_with_tuples_come_back(tmp_path: Path) -> None:
 def test_other_dtype_on_loading(potential: Potential, tmp_path: Path) -> None:
     checkpoint.save(potential.astype("float64"), tmp_path / "a")
     assert checkpoint.load(tmp_path / "a", dtype="float32").dtype == np.float32
+    checkpoint.save(potential.astype("bfloat16"), tmp_path / "b")
+    assert checkpoint.load(tmp_path / "b").dtype == "bfloat16"
+    assert checkpoint.load(tmp_path / "b", dtype="float32").dtype == np.float32
     with jax.enable_x64(False), pytest.raises(CheckpointError, match="expected x64"):
         checkpoint.load(tmp_path / "a")
 
@@ -118,6 +122,44 @@ def test_what_is_not_a_checkpoint_says_so(potential: Potential, tmp_path: Path) 
     (path / "checkpoint.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="'unheard'; expected one of"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda i: i.pop("potential"), "no potential"),
+        (lambda i: i.pop("arrays"), "no arrays"),
+        (lambda i: i.update(arrays={}), "the arrays of params are not those listed"),
+        (lambda i: i.update(metadata=1), "the metadata 1"),
+        (lambda i: i["potential"].pop("scale"), "no scale"),
+        (lambda i: i["potential"].update(scale=float("nan")), "nan for the scale"),
+        (lambda i: i["potential"].pop("elements"), "no elements"),
+        (lambda i: i["potential"].update(elements=[8, 6]), r"the elements \[8, 6\]"),
+        (
+            lambda i: i["potential"].update(elements=[1, 6, 8], baseline=[0] * 3, shift=None),
+            "elements 3 of a potential, 2 of its schnet",
+        ),
+        (lambda i: i["potential"].update(baseline=[0.0]), "1 baseline energies for 2 elements"),
+        (lambda i: i["potential"].update(shift=[0.0] * 3), "3 shift energies for 2 elements"),
+        (lambda i: i["potential"].update(cutoff=9.0), "cutoff 9.0 of a potential, 4.0 of its"),
+        (lambda i: i["potential"].update(dtype="float33"), "the dtype float33"),
+        (
+            lambda i: i["potential"]["hyperparameters"].pop("cutoff"),
+            r"no cutoff among the hyperparameters of schnet; expected all; .* another revision",
+        ),
+        (lambda i: i["potential"]["hyperparameters"].update(num_layers="2"), "another revision"),
+    ],
+)
+def test_an_index_that_was_changed_says_what_is_wrong(
+    potential: Potential, tmp_path: Path, edit: Callable[[dict], object], says: str
+) -> None:
+    path = checkpoint.save(potential, tmp_path / "a")
+    index = json.loads((path / "checkpoint.json").read_text())
+    edit(index)
+    (path / "checkpoint.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=says) as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_parameters_of_another_architecture_are_named(potential: Potential, tmp_path: Path) -> None:

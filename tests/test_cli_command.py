@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import jax
 import pytest
 
 import mlffjax
@@ -78,6 +79,31 @@ def test_unknown_arguments_stop(wrong, capsys):
         cli.main(wrong)
     assert stop.value.code == 2
     assert "error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            RuntimeError("got a list that outgrew its room; expected less"),
+            "got a list that outgrew",
+        ),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\n1. buffer"), "more memory"),
+        (MemoryError(), "more memory"),
+    ],
+    ids=["room", "device", "host"],
+)
+def test_a_computation_that_failed_is_one_line(monkeypatch, capsys, error, says):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(cli.info, "run", fail)
+    assert cli.main(["info"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+    with pytest.raises(type(error)):
+        cli.main(["info", "--debug"])
 
 
 FAULTS = """

@@ -210,11 +210,21 @@ class TestOutputFolder:
         assert (copy.parent / "run" / "metrics.jsonl").read_text() == before
 
     def test_a_run_is_overwritten_on_request(self, copy):
-        (copy.parent / "run" / "old.txt").write_text("old")
-        assert main(["train", str(copy), "--overwrite", "training.epochs=1"]) == 0
-        assert not (copy.parent / "run" / "old.txt").exists()
-        records = (copy.parent / "run" / "metrics.jsonl").read_text().splitlines()
+        run = copy.parent / "run"
+        own = {p.relative_to(run) for p in run.rglob("*") if "checkpoints" not in p.parts}
+        for name in ("md/trajectory.h5", "test/notes.txt"):
+            (run / name).parent.mkdir(exist_ok=True)
+            (run / name).write_text("mine")
+        plain = ["training.epochs=1", "output.figures=false"]
+        assert main(["train", str(copy), "--overwrite", *plain]) == 0
+        records = (run / "metrics.jsonl").read_text().splitlines()
         assert json.loads(records[-1])["step"] == 2
+        # Of the earlier run nothing stays, and of other things nothing goes.
+        left = {p.relative_to(run) for p in run.rglob("*") if "checkpoints" not in p.parts}
+        assert {str(p) for p in left - own} == {"md", "md/trajectory.h5", "test/notes.txt"}
+        assert {str(p) for p in own - left} == {
+            "learning_curve.png", "test/energy_parity.png", "test/force_parity.png",
+        }  # fmt: skip
 
     def test_bad_data_removes_nothing(self, copy, capsys):
         arguments = ["train", copy, "--overwrite", "data.train=missing.xyz"]

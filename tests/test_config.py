@@ -3,7 +3,7 @@
 import pytest
 
 from mlffjax.config.base import ConfigError
-from mlffjax.config.files import override, read_yaml, to_yaml, write_yaml
+from mlffjax.config.files import override, read_yaml, to_yaml, write_text, write_yaml
 from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.models import SO3krates
 from mlffjax.workflow import architecture
@@ -143,3 +143,20 @@ def test_a_wrong_field_of_the_model_is_explained(fields, message):
     with pytest.raises(ConfigError) as error:
         architecture(ModelSettings.parse({"architecture": "so3krates", **fields}))
     assert message in str(error.value)
+
+
+def test_a_text_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    write_text(path, "old")
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_text(path, "new")
+    assert path.read_text() == "old"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

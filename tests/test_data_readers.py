@@ -147,6 +147,13 @@ def test_virials_become_stresses(sign, factor):
     np.testing.assert_allclose(frame.stress, factor * virial / 8)
 
 
+@pytest.mark.parametrize("what", ["stress", "virial"])
+def test_a_stress_without_volume_is_an_error(what):
+    atoms = ase.Atoms("H", info={what: np.zeros((3, 3))})
+    with pytest.raises(ValueError, match=rf"atoms#0: got a {what} and a cell without volume"):
+        frames_from_atoms([atoms])
+
+
 def npz(path, names, count=3, **extra):
     """Write water under the given names of positions, numbers, energy and forces."""
     water = water_frames(count)

@@ -112,8 +112,9 @@ def test_load_sets_splits_one_file_and_sets_isolated_atoms_apart(files):
 
 def test_load_sets_with_separate_files(files):
     a, b, c = (str(files / n) for n in ("a.xyz", "b.xyz", "c.h5"))
-    sets = load_sets(DataSettings(train=(a, b), valid=c))
-    assert [len(sets.train), len(sets.valid), len(sets.test)] == [13, 5, 0]
+    sets = load_sets(DataSettings(train=(a, b), valid=c, test=a))
+    # Isolated atoms are in no part, whichever file they come from.
+    assert [len(sets.train), len(sets.valid), len(sets.test)] == [13, 4, 10]
     lazy = load_sets(DataSettings(train=c, valid=b, test=b))
     assert [len(lazy.train), len(lazy.valid), len(lazy.test)] == [4, 3, 3]
     assert [f.name for f in lazy.isolated] == ["atom1"]

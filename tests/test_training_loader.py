@@ -59,6 +59,8 @@ def test_missing_labels_are_masked_and_zero() -> None:
 
 def test_errors_name_the_frame() -> None:
     frame = cluster(4, 7)
+    with pytest.raises(ValueError, match=r"a stress and a cell without volume in frame cluster#7"):
+        pack([replace(frame, stress=np.zeros((3, 3)))], CUTOFF, BASELINE)
     with pytest.raises(ValueError, match=r"\[8\] in frame cluster#7"):
         pack([frame], CUTOFF, {6: 0.0})
     bad = Frame(frame.numbers, frame.positions, frame.cell, frame.pbc, np.nan, name="bad.xyz#3")

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -29,6 +31,7 @@ from mlffjax.training import (
     RunInfo,
     Terminated,
     evaluate,
+    folder,
     loop,
     train,
 )
@@ -106,8 +109,30 @@ def test_resume_refuses_another_run(run) -> None:
         train(untrained(), TRAIN, VALID, changed(batch_size=5), run.folder, resume=True)
     with pytest.raises(ValueError, match="other training data"):
         train(untrained(), TRAIN[1:], VALID, SETTINGS, run.folder, resume=True)
+    with pytest.raises(ValueError, match="other validation data"):
+        train(untrained(), TRAIN, VALID[1:], SETTINGS, run.folder, resume=True)
+    with pytest.raises(ValueError, match="other validation data"):
+        train(untrained(), TRAIN, (), SETTINGS, run.folder, resume=True)
     with pytest.raises(ValueError, match="another architecture or baseline"):
         train(untrained().replace(scale=2.0), TRAIN, VALID, SETTINGS, run.folder, resume=True)
+
+
+def test_a_run_with_edges_by_blocks_is_resumed(tmp_path: Path) -> None:
+    potential, settings = untrained().replace(edges_per_block=64), changed(edges_per_block=64)
+    for steps in (1, 2):
+        part = settings.model_copy(update={"steps": steps})
+        train(potential, TRAIN, (), part, tmp_path, resume=steps > 1)
+    assert (tmp_path / "last").resolve().name == "last-000000002"
+
+
+def test_resume_refuses_a_run_of_another_revision(run, tmp_path: Path) -> None:
+    shutil.copytree(run.folder, tmp_path / "run", symlinks=True)
+    index = tmp_path / "run" / "last" / "checkpoint.json"
+    values = json.loads(index.read_text())
+    values["training"]["progress"] = {"best_step": 5, "data": "0123"}
+    index.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"which another revision of mlffjax wrote"):
+        train(untrained(), TRAIN, VALID, SETTINGS, tmp_path / "run", resume=True)
 
 
 class Terminator(Callback):
@@ -135,6 +160,59 @@ def test_sigterm_saves_and_resume_is_bitwise(run, tmp_path: Path, step: int) -> 
         (r.step, r.values) for r in history if r.kind == "valid"
     ]
     assert valid(result.history) == valid(run.history)
+
+
+def test_sigterm_between_records_leaves_the_same_records(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def after_three_chunks():
+        asked = iter([False, False, True])
+        yield lambda: next(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHUNK_SECONDS", 0.0)  # one step each
+        patch.setattr(loop, "_termination", after_three_chunks)
+        with pytest.raises(Terminated):
+            train(untrained(), TRAIN, VALID, SETTINGS, tmp_path)
+    newest = folder.newest(tmp_path)
+    assert newest is not None
+    assert newest.name == "last-000000003"
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    result = train(untrained(), TRAIN, VALID, SETTINGS, tmp_path, resume=True)
+    records = [
+        # All but the speed, which nothing can repeat.
+        [(r.step, {**r.values, "structures_per_second": 0}) for r in history]
+        for history in (result.history, run.history)
+    ]
+    assert records[0] == records[1]
+
+
+@pytest.mark.parametrize(("kind", "save"), [("last", 1), ("last", 2), ("best", 2)])
+def test_a_kill_before_a_link_is_set_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, save: int
+) -> None:
+    replace, calls = os.replace, []
+
+    def killed(source, target) -> None:
+        calls.append(Path(target).name)
+        if calls.count(kind) == save and calls[-1] == kind:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlffjax.training.folder.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(untrained(), TRAIN, VALID, SETTINGS, tmp_path)
+    newest = folder.newest(tmp_path)
+    assert newest is not None
+    step = int(newest.name.split("-")[1])
+    # The end of the run has come where nothing is left to do but to mend the links.
+    settings = changed(steps=step)
+    result = train(untrained(), TRAIN, VALID, settings, tmp_path, resume=True)
+    assert (tmp_path / "last").resolve() == newest
+    assert result.best_step == step
+    assert same_params(checkpoint.load(tmp_path / "best"), checkpoint.load(newest))
 
 
 def test_streamed_data_give_the_same_bits(run, tmp_path: Path) -> None:
@@ -261,3 +339,11 @@ def test_stress_and_mixed_sizes_in_float64(tmp_path: Path) -> None:
     last = result.history[-1].values
     assert {"energy_mae", "forces_rmse", "stress_mae", "forces_mae/O"} <= set(last)
     assert all(np.isfinite(list(last.values())))
+
+
+def test_validation_frames_without_stress_in_a_training_on_stress(tmp_path: Path) -> None:
+    settings = changed(loss=LossSettings(stress_weight=100.0), steps=1)
+    result = train(untrained(), clusters(4, periodic=True), VALID, settings, tmp_path)
+    last = result.history[-1].values
+    assert "stress_mae" not in last
+    assert np.isfinite(last["loss"])

@@ -58,6 +58,10 @@ options of your own in XLA_FLAGS stay as they are.
 """
 
 
+#: Computations that failed: XLA's errors, lists of neighbours that outgrow their room.
+_FAILURES = (RuntimeError, MemoryError)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands. Nothing heavy is imported for it."""
     common = argparse.ArgumentParser(add_help=False)
@@ -90,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         process (allocator, compilation cache) are touched.
 
     Returns:
-      The exit code: 0, 2 after an error of the input, 130 after an interrupt.
+      The exit code: 0, 2 after an error of the input or a computation that failed, 130 after an
+      interrupt.
     """
     top = parser()
     args = _parse(top, argv)
@@ -111,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of a pipe is gone; the rest of the output has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError, *_FAILURES) as error:
         if args.debug:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
@@ -138,4 +143,11 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, _FAILURES):
+        lines = lines[:1]  # XLA's lists of buffers follow.
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in "".join(lines):
+            return (
+                f"got a computation that needs more memory than there is ({''.join(lines)}); "
+                "expected one that fits; take a smaller batch, fewer replicas or smaller structures"
+            )
     return "\n       ".join(lines) if lines else type(error).__name__

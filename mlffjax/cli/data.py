@@ -32,6 +32,7 @@ def add(commands, common: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print the report."""
     from mlffjax.cli.potential import read_labelled
+    from mlffjax.config.files import write_text
     from mlffjax.data.report import make_report
     from mlffjax.plots.data_report import data_report
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out is None:
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "report.txt").write_text(report.text() + "\n", encoding="utf-8")
+    write_text(args.out / "report.txt", report.text() + "\n")
     if report.energies.size or report.forces.size or report.stresses.size:
         data_report(args.out / "report.png", report.energies, report.forces, report.stresses)
     print(f"\nreport in {args.out}")

@@ -43,7 +43,11 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in the folder")
-    again.add_argument("--overwrite", action="store_true", help="remove the run in the folder")
+    again.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the run in the folder; files that no run writes stay there",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",

@@ -164,7 +164,8 @@ class DataSettings(ReadSettings):
 
     Attributes:
       train: file or files; ``builtin:ethanol`` is the built-in set.
-      valid, test: file or files; without them the frames come from ``train`` by ``split``.
+      valid, test: file or files, whose isolated atoms are left out; without them the frames
+        come from ``train`` by ``split``.
       split: how the training files are divided.
       baseline: element energies.
       require: labels that every frame must have.

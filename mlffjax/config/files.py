@@ -1,4 +1,4 @@
-"""YAML files of settings: reading, overriding from the command line, writing."""
+"""YAML files of settings: reading, overriding from the command line; and writing of any text."""
 
 import os
 import re
@@ -125,8 +125,18 @@ def write_yaml(path: str | os.PathLike[str], settings: Settings) -> None:
     """Write settings with every default spelled out; :func:`read_yaml` gives them back."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, to_yaml(settings))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file, which appears under its name, or in place of another, only when whole.
+
+    Raises:
+      OSError: it cannot be written; what stood there before stays.
+    """
+    path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(to_yaml(settings), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mlffjax.config.data import Label, UnitSettings, force_conversion
 from mlffjax.data.frames import Frame
@@ -63,7 +64,8 @@ def make_frame(raw: RawFrame, factors: UnitFactors) -> Frame:
 
     Raises:
       ValueError: no atoms, a wrong shape, a number that is not finite, an unknown element, a
-        periodic cell without volume; the message names the frame.
+        periodic cell without volume, a stress or virial of a cell without volume; the message
+        names the frame.
     """
     numbers = _numbers(raw)
     count = len(numbers)
@@ -87,6 +89,11 @@ def make_frame(raw: RawFrame, factors: UnitFactors) -> Frame:
         name=raw.name,
         group=raw.group,
     )
+
+
+def has_volume(cell: Float[np.ndarray, "3 3"]) -> bool:
+    """Whether the rows of a cell in Angstrom span a volume, without which there is no stress."""
+    return bool(abs(np.linalg.det(cell)) >= 1e-9)
 
 
 def is_isolated_atom(frame: Frame) -> bool:
@@ -193,12 +200,11 @@ def _stress(raw: RawFrame, cell: np.ndarray, factors: UnitFactors) -> np.ndarray
             f"symmetric 3x3 tensor; mend the file, or set keys.{what}"
         )
     tensor = 0.5 * (tensor + tensor.T)
+    if not has_volume(cell):
+        raise ValueError(
+            f"{raw.name}: got a {what} and a cell without volume; expected a cell; set it, or "
+            f"remove the {what}"
+        )
     if what == "stress":
         return tensor * factors.stress
-    volume = abs(np.linalg.det(cell))
-    if volume < 1e-9:
-        raise ValueError(
-            f"{raw.name}: got a virial and a cell without volume; expected a cell; set it, or "
-            "remove the virial"
-        )
-    return tensor * factors.virial / volume
+    return tensor * factors.virial / abs(np.linalg.det(cell))

@@ -15,6 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mlffjax.data.checks import has_volume
 from mlffjax.data.frames import Frame
 from mlffjax.graph import AtomGraph, GraphSize
 from mlffjax.neighbors import Edges, neighbor_list
@@ -103,7 +104,8 @@ def pack(
 
     Raises:
       ValueError: no frames; an element without baseline, an array of another shape, a label that
-        is not finite, or a structure without a neighbour list, each with the name of the frame.
+        is not finite, a stress and a cell without volume, or a structure without a neighbour list,
+        each with the name of the frame.
     """
     if not len(frames):
         raise ValueError("got a data set without frames; expected at least one")
@@ -173,6 +175,11 @@ def _check(frame: Frame, baseline: Mapping[int, float], index: int) -> None:
                 f"got {what} that are not finite in frame {name_of(frame, index)}; expected "
                 "numbers, or no label; remove the frame"
             )
+    if frame.stress is not None and not has_volume(frame.cell):
+        raise ValueError(
+            f"got a stress and a cell without volume in frame {name_of(frame, index)}; expected a "
+            "cell; set it, or remove the stress"
+        )
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:

@@ -156,9 +156,7 @@ def make_report(
         elements=dict(sorted(elements.items())),
         groups=dict(groups.most_common()),
         periodicity=(periodic[0], periodic[1], periodic[2], periodic[3]),
-        volumes=np.array(
-            [abs(np.linalg.det(f.cell)) / len(f.numbers) for f in structures if f.pbc.all()]
-        ),
+        volumes=_volumes(structures),
         labels={
             label: sum(getattr(f, label) is not None for f in structures)
             for label in ("energy", "forces", "stress")
@@ -167,13 +165,7 @@ def make_report(
         energies=energies,
         forces=np.linalg.norm(components, axis=1),
         force_rms=float(np.sqrt(np.mean(components**2))) if vectors else None,
-        stresses=np.array(
-            [
-                -np.trace(f.stress) / 3 * report_warnings.EV_PER_A3_IN_GPA
-                for f in structures
-                if f.stress is not None
-            ]
-        ),
+        stresses=_pressures(structures),
         balance=force_balance(structures),
         distances=shortest_distances(structures),
         duplicates=find_duplicates(structures),
@@ -182,6 +174,18 @@ def make_report(
     )
     found = report_warnings.find_warnings(report, structures)
     return Report(**{**report.__dict__, "warnings": found})
+
+
+def _volumes(structures: Sequence[Frame]) -> np.ndarray:
+    """Volume per atom in Angstrom^3 of the frames periodic in three directions."""
+    periodic = [f for f in structures if f.pbc.all()]
+    return np.array([abs(np.linalg.det(f.cell)) / len(f.numbers) for f in periodic])
+
+
+def _pressures(structures: Sequence[Frame]) -> np.ndarray:
+    """Pressure ``-tr(stress)/3`` in GPa of the frames with a stress."""
+    traces = [np.trace(f.stress) for f in structures if f.stress is not None]
+    return np.array([-trace / 3 * report_warnings.EV_PER_A3_IN_GPA for trace in traces])
 
 
 def _energies(structures: Sequence[Frame], baseline: Baseline | None) -> np.ndarray:

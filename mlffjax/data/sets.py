@@ -19,8 +19,8 @@ class DataSets:
 
     Attributes:
       train, valid, test: the parts; ``valid`` and ``test`` may be empty.
-      isolated: isolated-atom frames of the training files, which are in no part: they serve
-        the baseline.
+      isolated: isolated-atom frames of the training files, which serve the baseline. Isolated
+        atoms of any file are in no part: their energies are the baseline.
       split: how the training files were divided; save it with the run.
     """
 
@@ -54,12 +54,14 @@ def load_sets(settings: DataSettings, split: Split | None = None) -> DataSets:
             f"got a saved split of {split.num_frames} frames, training files with {len(frames)}; "
             "expected the files the split was made of; restore them, or start a new run"
         )
-    valid = _read_all(settings.valid, settings) if settings.valid else Subset(frames, split.valid)
-    test = _read_all(settings.test, settings) if settings.test else Subset(frames, split.test)
+
+    def part(paths: str | tuple[str, ...], indices: np.ndarray) -> Sequence[Frame]:
+        return structures_of(_read_all(paths, settings)) if paths else Subset(frames, indices)
+
     return DataSets(
         train=Subset(frames, split.train),
-        valid=valid,
-        test=test,
+        valid=part(settings.valid, split.valid),
+        test=part(settings.test, split.test),
         isolated=[frames[k] for k in alone],
         split=split,
     )

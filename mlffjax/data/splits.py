@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mlffjax.config.data import SPLIT_DEFAULTS, SplitSettings
+from mlffjax.config.files import write_text
 from mlffjax.data.frames import Frame
 
 #: Names that index files of the field use for the three parts.
@@ -79,7 +80,7 @@ class Split:
         if target.suffix == ".json":
             values = {part: getattr(self, part).tolist() for part in PARTS}
             record = {"num_frames": self.num_frames, "source": self.source, **values}
-            target.write_text(json.dumps(record) + "\n", encoding="utf-8")
+            write_text(target, json.dumps(record) + "\n")
         elif target.suffix == ".npz":
             np.savez(
                 target,

@@ -1,7 +1,6 @@
 """What a training run tells: a progress bar, JSON lines, TensorBoard, and your own."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from tqdm import tqdm
 
+from mlffjax.config.files import write_text
 from mlffjax.potential import Potential
 
 
@@ -125,9 +125,7 @@ class JsonLines(Callback):
     def started(self, info: RunInfo) -> None:
         path = info.folder / "metrics.jsonl"
         kept = [r for r in read_records(path) if r.step <= info.first_step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(r) for r in kept))
-        os.replace(temporary, path)
+        write_text(path, "".join(_line(r) for r in kept))
         self._file = path.open("a")
 
     def recorded(self, record: Record) -> None:

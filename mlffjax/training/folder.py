@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlffjax import checkpoint
+from mlffjax.config.files import write_text
 from mlffjax.config.training import TrainingSettings
 from mlffjax.potential import Potential
 
@@ -40,21 +41,23 @@ class RunFolder:
         overwrite: bool,
     ):  # fmt: skip
         self.path = Path(path).absolute()
-        found = [name for name in _OWN if os.path.lexists(self.path / name)]
+        found = next((name for name in _OWN if os.path.lexists(self.path / name)), None)
         if resume and overwrite:
             raise ValueError("got resume and overwrite; expected one of them")
         if resume:
             self._check_settings(settings)
         elif found and not overwrite:
             raise ValueError(
-                f"got the folder {self.path}, which holds a training run ({found[0]}); expected "
+                f"got the folder {self.path}, which holds a training run ({found}); expected "
                 "a new folder; resume the run, overwrite it, or choose another folder"
             )
         elif overwrite:
-            for name in found:
-                _remove(self.path / name)
+            remove(self.path)
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        _write_text(self.path / _SETTINGS, settings.model_dump_json(indent=1) + "\n")
+        if self.last is not None:
+            # A kill may have come between the newest checkpoint and its link.
+            self._point("last", self.last)
+        write_text(self.path / _SETTINGS, settings.model_dump_json(indent=1) + "\n")
 
     def _check_settings(self, settings: TrainingSettings) -> None:
         try:
@@ -80,8 +83,9 @@ class RunFolder:
         return newest(self.path)
 
     def has_best(self, step: int) -> bool:
-        """Whether the best potential of ``step`` has been saved."""
-        return (self.path / "checkpoints" / f"best-{step:09d}").exists()
+        """Whether the link ``best`` leads to the best potential of ``step``."""
+        link = self.path / "best"
+        return link.exists() and link.resolve().name == f"best-{step:09d}"
 
     def save(
         self,
@@ -98,6 +102,10 @@ class RunFolder:
         """
         target = self.path / "checkpoints" / f"{kind}-{step:09d}"
         checkpoint.save(potential, target, overwrite=True, metrics=metrics, training=training)
+        self._point(kind, target)
+
+    def _point(self, kind: str, target: Path) -> None:
+        """Point the link ``kind`` to a checkpoint and delete its predecessors."""
         link = self.path / f".{kind}.new"
         link.unlink(missing_ok=True)
         link.symlink_to(target.relative_to(self.path))
@@ -113,14 +121,14 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def remove(folder: Path) -> None:
+    """Remove the files of a training run from its folder; others stay."""
+    for name in _OWN:
+        _remove(folder / name)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -149,7 +149,7 @@ class _Run:
         mesh = make_mesh(jax.local_devices()[: settings.batch_size])
         baseline = dict(zip(potential.elements, potential.baseline, strict=True))
         data = pack(train_frames, potential.cutoff, baseline, np.dtype(settings.dtype))
-        self.data_hash = _hash(data)
+        self.data_hashes = {"training": _hash(data), "validation": ""}
         self.stream = BatchStream(
             data, settings.batch_size, settings.seed, mesh, settings.data_on_device
         )
@@ -163,10 +163,13 @@ class _Run:
         self.num_validation = len(valid_frames)
         if len(valid_frames):
             valid = pack(valid_frames, potential.cutoff, baseline, np.dtype(settings.dtype))
+            self.data_hashes["validation"] = _hash(valid)
             size = settings.validation_batch_size or settings.batch_size
             self.valid_stream = BatchStream(valid, size, None, mesh, settings.data_on_device)
+            # The loss asks for the stress even where no validation frame has one.
+            with_stress = settings.loss.stress_weight > 0 or bool(np.any(valid.has_stress))
             self.validation = make_validation_program(
-                potential, settings, mesh, with_stress=bool(np.any(valid.has_stress))
+                potential, settings, mesh, with_stress=with_stress
             )
         self.metrics = MetricsAccumulator(potential.elements)
         self.seconds_per_step: float | None = None
@@ -177,20 +180,40 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint."""
         stored = checkpoint.load(path)
-        plain: dict[str, Any] = {"params": None, "metadata": "{}"}
+        # What changes with training, and what says how to compute and is not saved.
+        plain: dict[str, Any] = {"params": None, "metadata": "{}", "edges_per_block": None}
         if replace(stored, **plain) != replace(self.potential, **plain):
             raise ValueError(
                 f"got another architecture or baseline than the run in {path} has; expected "
                 "the potential the run was started with"
             )
         state, kept = checkpoint.load_training(path, self.state)
-        if kept.pop("data") != self.data_hash:
-            raise ValueError(
-                f"got other training data than the run in {path} has; expected the same frames "
-                "in the same order"
-            )
-        self.progress = Progress(**kept)
+        self._take_up(kept, path)
         self.state, self.step = replicated(self.mesh, state), int(state.step)
+
+    def _take_up(self, kept: Mapping[str, Any], path: Path) -> None:
+        """Take the host's share of the run from what :meth:`_kept` left."""
+        if kept.keys() != self._kept().keys():
+            raise ValueError(
+                f"got the run in {path}, which another revision of mlffjax wrote; expected one of "
+                "this revision; resume it with that one, or start a new run"
+            )
+        for name, stored in kept["data"].items():
+            if stored != self.data_hashes[name]:
+                raise ValueError(
+                    f"got other {name} data than the run in {path} has; expected the same frames "
+                    "in the same order; restore the data, or start a new run"
+                )
+        self.progress = Progress(**kept["progress"])
+        self.metrics = MetricsAccumulator(self.potential.elements, kept["sums"])
+
+    def _kept(self) -> dict[str, Any]:
+        """The host's share of the run as JSON, for a checkpoint."""
+        return {
+            "progress": asdict(self.progress),
+            "data": self.data_hashes,
+            "sums": self.metrics.sums(),
+        }
 
     def finish(self, files: RunFolder, callbacks: Sequence[Callback]) -> TrainingResult:
         """Train to the end and return the result."""
@@ -232,13 +255,15 @@ class _Run:
             if pending is not None and records is not None:
                 self._consume(pending, records, files)
             pending, records = chunk, new
-            step = chunk.first + chunk.count
-            stopping = terminated()
-            if not (stopping or self._is_event(step)):
+            event, stopping = self._is_event(chunk.first + chunk.count), terminated()
+            if not (stopping or event):
                 continue
             self._consume(pending, records, files)
             pending = None
-            self._event(files, callbacks, stopping=stopping)
+            if event:
+                self._event(files, callbacks, stopping=stopping)
+            else:
+                self._save(files, None)
             if stopping:
                 raise Terminated
 
@@ -303,9 +328,8 @@ class _Run:
         self._save(files, values)
 
     def _save(self, files: RunFolder, values: dict[str, float] | None) -> None:
-        kept = {**asdict(self.progress), "data": self.data_hash}
         potential = replace(self.potential, params=self.state.evaluation_params)
-        files.save("last", self.step, potential, values, (self.state, kept))
+        files.save("last", self.step, potential, values, (self.state, self._kept()))
         if values is not None and self.progress.best_step == self.step:
             files.save("best", self.step, potential, values)
 
@@ -314,9 +338,9 @@ class _Run:
         progress = self.progress
         if progress.best_value is None or progress.best_step != self.step:
             return
-        if files.has_best(self.step):
+        if files.last is None or files.has_best(self.step):
             return
-        files.save("best", self.step, checkpoint.load(files.path / "last"))
+        files.save("best", self.step, checkpoint.load(files.last))
 
     def _validate(self) -> Metrics:
         metrics = MetricsAccumulator(self.potential.elements)

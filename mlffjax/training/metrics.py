@@ -1,7 +1,8 @@
 """Mean absolute and root mean square errors, accumulated exactly over masked batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,11 +128,27 @@ class Metrics:
 
 
 class MetricsAccumulator:
-    """Adds the error sums of batches in double precision on the host."""
+    """Adds the error sums of batches in double precision on the host.
 
-    def __init__(self, elements: Sequence[int]):
+    Args:
+      elements: ascending atomic numbers of the potential.
+      sums: what another accumulator had added, as of :meth:`sums`.
+    """
+
+    def __init__(
+        self, elements: Sequence[int], sums: Mapping[str, float | list[float]] | None = None
+    ):
         self._elements = tuple(elements)
         self._total: ErrorSums | None = None
+        if sums is not None:
+            total: Any = {name: np.asarray(value, np.float64) for name, value in sums.items()}
+            self._total = ErrorSums(**total)
+
+    def sums(self) -> dict[str, float | list[float]] | None:
+        """All that was added, as JSON keeps it exactly; ``None`` before anything was."""
+        if self._total is None:
+            return None
+        return {name: np.asarray(value).tolist() for name, value in vars(self._total).items()}
 
     def add(self, sums: ErrorSums) -> None:
         """Add the sums of one batch, or of several along a leading axis."""

@@ -107,32 +107,7 @@ def make_training_program(
     Raises:
       ValueError: a compressed potential.
     """
-    if potential.is_compressed:
-        raise ValueError(
-            "got a compressed potential, whose filters are fixed; expected the one it was made "
-            "from; train that one and compress the result"
-        )
-
-    def update(
-        state: TrainingState, packed: PackedFrames, row: Array, factor: Array, room: GraphSize
-    ) -> tuple[TrainingState, ErrorSums, Array, Array]:
-        key = dropout_key(settings.seed, state.step)
-        gradient, sums = _gradient(potential, state.params, packed, row, settings, room, key)
-        norm = optax.tree.norm(gradient)
-        rate = learning_rate(
-            state.step, settings.schedule, settings.optimizer.learning_rate, total_steps
-        )
-        rate = (rate * factor).astype(norm.dtype)
-        direction, moments = optimizer.update(gradient, state.optimizer, state.params)
-        params = jax.tree.map(lambda p, d: p - rate.astype(p.dtype) * d, state.params, direction)
-        average = state.average
-        if average is not None:
-            average = update_average(average, params, state.step, settings.ema)
-        finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
-        after = TrainingState(params, average, moments, state.step + 1, finite)
-        before = replace(state, finite=finite)
-        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
-        return kept, sums, norm, rate
+    update = _update_of(potential, optimizer, settings, total_steps)
 
     def chunk(
         state: TrainingState,
@@ -170,6 +145,50 @@ def make_training_program(
         return split(state, packed, rows, count, plateau_factor)
 
     return training_program
+
+
+def _update_of(
+    potential: Potential,
+    optimizer: optax.GradientTransformation,
+    settings: TrainingSettings,
+    total_steps: int,
+) -> Callable[..., tuple[TrainingState, ErrorSums, Array, Array]]:
+    """One training step, ``(state, packed, row, factor, room) -> (state, sums, norm, rate)``.
+
+    It takes the batch ``row`` ``[graphs]`` of this device. A step whose loss or gradient norm is
+    not finite leaves the state as it was, but for ``finite``.
+
+    Raises:
+      ValueError: a compressed potential.
+    """
+    if potential.is_compressed:
+        raise ValueError(
+            "got a compressed potential, whose filters are fixed; expected the one it was made "
+            "from; train that one and compress the result"
+        )
+
+    def update(
+        state: TrainingState, packed: PackedFrames, row: Array, factor: Array, room: GraphSize
+    ) -> tuple[TrainingState, ErrorSums, Array, Array]:
+        key = dropout_key(settings.seed, state.step)
+        gradient, sums = _gradient(potential, state.params, packed, row, settings, room, key)
+        norm = optax.tree.norm(gradient)
+        rate = learning_rate(
+            state.step, settings.schedule, settings.optimizer.learning_rate, total_steps
+        )
+        rate = (rate * factor).astype(norm.dtype)
+        direction, moments = optimizer.update(gradient, state.optimizer, state.params)
+        params = jax.tree.map(lambda p, d: p - rate.astype(p.dtype) * d, state.params, direction)
+        average = state.average
+        if average is not None:
+            average = update_average(average, params, state.step, settings.ema)
+        finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm)
+        after = TrainingState(params, average, moments, state.step + 1, finite)
+        before = replace(state, finite=finite)
+        kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, before)
+        return kept, sums, norm, rate
+
+    return update
 
 
 def make_validation_program(
