@@ -31,7 +31,8 @@ from jax.experimental import topologies
 from mlffjax.config.md import MDSettings
 from mlffjax.graph import AtomGraph
 from mlffjax.md import chunk
-from mlffjax.md.engine import Run, frame_of
+from mlffjax.md.engine import Run
+from mlffjax.md.structure import frame_of
 from mlffjax.nn import backend
 from mlffjax.potential import Potential
 

@@ -24,8 +24,9 @@ import structures
 from mlffjax.config.md import MDSettings
 from mlffjax.data.builtin import load_builtin
 from mlffjax.data.frames import Frame
-from mlffjax.md.engine import frame_of, run_md
+from mlffjax.md.engine import run_md
 from mlffjax.md.replicas import run_replicas
+from mlffjax.md.structure import frame_of
 from mlffjax.models import build
 from mlffjax.potential import Potential
 

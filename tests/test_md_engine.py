@@ -19,6 +19,7 @@ from mlffjax.md import chunk, engine
 from mlffjax.md.device_neighbors import plan_neighbors
 from mlffjax.md.engine import run_md
 from mlffjax.md.observables import energy_drift
+from mlffjax.md.structure import frame_of
 from mlffjax.models import SO3krates
 from mlffjax.neighbors import neighbor_list
 from mlffjax.potential import Potential
@@ -280,7 +281,7 @@ def test_a_drift_of_given_velocities_goes_where_it_is_not_counted(ensemble, spec
     potential = _potential(LennardJones(cutoff=6.0), [18])
     speeds = np.random.default_rng(0).normal(2e-3, 2e-3, (32, 3))
     settings = _settings(ensemble=ensemble, **special)
-    run = engine.Run(potential, engine.frame_of(_argon()), settings, speeds)
+    run = engine.Run(potential, frame_of(_argon()), settings, speeds)
     found = run.make.velocities(np.asarray(run.start_arguments(speeds)[1]))
     assert_allclose(found, speeds - (not kept) * speeds.mean(0), rtol=0, atol=1e-12)
     assert run.make.dof == 3 * 32 - 3 * (not kept)

@@ -201,6 +201,8 @@ def _stress(raw: RawFrame, cell: np.ndarray, factors: UnitFactors) -> np.ndarray
         )
     tensor = 0.5 * (tensor + tensor.T)
     if not has_volume(cell):
+        if not largest:
+            return None  # what programs write for molecules beside crystals
         raise ValueError(
             f"{raw.name}: got a {what} and a cell without volume; expected a cell; set it, or "
             f"remove the {what}"

@@ -34,6 +34,7 @@ from mlffjax.md.records import Block, MDResult, Thermo, Writer
 from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
 from mlffjax.md.simulate import Integrator, State, keeps_center
 from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
+from mlffjax.md.structure import frame_of
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.neighbors import complete_cell
@@ -481,22 +482,3 @@ def steps_per_call(settings: MDSettings, atoms: int) -> int:
     wanted = settings.frame_interval * max(1, 500 // settings.frame_interval)
     wanted = min(wanted, max(10, MAX_ATOM_STEPS // atoms))
     return min(wanted, frames * settings.frame_interval, settings.steps)
-
-
-def frame_of(atoms: ase.Atoms) -> Frame:
-    """The frame of a structure of ASE, without labels and velocities.
-
-    Raises:
-      ValueError: constraints, or masses of isotopes, which dynamics here does not know.
-    """
-    if atoms.constraints:
-        raise ValueError(
-            f"got {len(atoms.constraints)} constraints; expected none, as all atoms move here; "
-            "remove them from atoms.constraints, or use ASE's dynamics with MLFFCalculator"
-        )
-    if not np.allclose(atoms.get_masses(), ase.data.atomic_masses[atoms.numbers]):
-        raise ValueError(
-            "got masses that are not those of the elements; expected the standard atomic weights; "
-            "remove them with atoms.set_masses('defaults')"
-        )
-    return Frame.from_ase(atoms)

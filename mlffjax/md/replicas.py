@@ -8,12 +8,13 @@ import ase
 
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
-from mlffjax.md import engine, restart
+from mlffjax.md import restart
 from mlffjax.md.driver import Stop, drive
 from mlffjax.md.engine import Run
 from mlffjax.md.records import FileWriter, MDResult
 from mlffjax.md.replica_batch import Batch
 from mlffjax.md.restart import RESTART_FILE, Identity, Saver
+from mlffjax.md.structure import frame_of
 from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
@@ -167,7 +168,7 @@ def paired(
             f"got replicas={wrong.pop()} in the settings of {len(each)} replicas; expected "
             f"{len(each)}, or 1; leave it out"
         )
-    return [s if isinstance(s, Frame) else engine.frame_of(s) for s in some], each
+    return [s if isinstance(s, Frame) else frame_of(s) for s in some], each
 
 
 def _check(frames: Sequence[Frame], each: Sequence[MDSettings]) -> None:
