@@ -376,7 +376,7 @@ class FeedForward(nn.Module):
             degrees = round(sqrt(features.shape[1])) - 1
             gates = _dense(features[:, 0], degrees * s.hidden, "gates")
             hidden = SO3Linear(s.hidden, name="input")(features)
-            hidden = gate(hidden, gates.reshape(-1, degrees, s.hidden))
+            hidden = gate(hidden, gates.reshape(len(gates), degrees, s.hidden))
         else:
             scalars = None
             if s.activation in ("separable_grid", "separable_s2"):
