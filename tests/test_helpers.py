@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002  # the broken modules share one signature
 
+import contract
 import helpers
 import jax
 import jax.numpy as jnp
@@ -149,6 +150,15 @@ class BiasOfIsolatedAtom(Sound):
         return super().energy(center, density, dipole, graph) + center
 
 
+class NumberOfEdges(Sound):
+    def energy(self, center, density, dipole, graph):
+        return super().energy(center, density, dipole, graph) + len(graph.senders)
+
+    @property
+    def isolated_atom_is_zero(self) -> bool:
+        return False
+
+
 class UnsafeNorm(Sound):
     def energy(self, center, density, dipole, graph):
         return jnp.sqrt(((center[:, None] * dipole) ** 2).sum(-1))
@@ -244,7 +254,7 @@ class Unpadded(Model):
         return jax.tree.map(np.asarray, self._predict(self.potential, graph))
 
 
-CHECKS = {name: value for name, value in vars(helpers).items() if name.startswith("check_")}
+CHECKS = {name: value for name, value in vars(contract).items() if name.startswith("check_")}
 BROKEN = [
     ("check_responds", Constant, Model, "ignores the structure"),
     ("check_rotation", AbsoluteAxis, Model, "rotation: energy"),
@@ -261,6 +271,7 @@ BROKEN = [
     ("check_smooth_at_cutoff", KinkedEnvelope, Model, "forces jump"),
     ("check_smooth_at_cutoff", FalselyDeclaredJump, Model, "declared false"),
     ("check_isolated_atom", BiasOfIsolatedAtom, Model, "isolated_atom_is_zero"),
+    ("check_isolated_atom", NumberOfEdges, Model, "without padding"),
     ("check_isolated_atom", UnsafeNorm, Model, "gradient of an isolated atom"),
     ("check_extensive", MeanOverGraph, Model, "extensivity"),
     ("check_extensive", FalselyDeclaredNotExtensive, Model, "declared false"),

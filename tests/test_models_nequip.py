@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from helpers import CUTOFF, Model, check_forces_are_gradient, check_rotation
+from contract import check_forces_are_gradient, check_rotation
+from helpers import CUTOFF, Model
 
 from mlffjax.models.nequip import NequIP, layer_irreps
 from mlffjax.nn.tensor_product import Irrep
