@@ -15,7 +15,7 @@ from helpers import CUTOFF, ELEMENTS, Model, assert_close, assert_finite, padded
 from systems import molecule, one_atom_cell, poisoned, silicon, slab, water_box
 
 from mlffjax.graph import batch
-from mlffjax.potential import Potential, Prediction
+from mlffjax.potential import Potential, Prediction, _smallest_graph
 
 # Symmetries
 
@@ -290,18 +290,19 @@ def check_padding(model: Model) -> None:
 
 
 def check_dtype(model: Model) -> None:
-    """Results have the dtype of the inputs, without any implicit promotion."""
+    """Parameters and results have the dtype of the inputs, without any implicit promotion."""
     graph = padded(model.graph(silicon()))
     for dtype in (jnp.float32, jnp.float64):
         cast = graph.replace(positions=graph.positions.astype(dtype), cell=graph.cell.astype(dtype))
         try:
             with jax.numpy_dtype_promotion("strict"):
+                drawn = jax.eval_shape(model.module.init, jax.random.key(0), _smallest_graph(dtype))
                 result = jax.eval_shape(
                     Potential.energy_forces_stress, model.potential.astype(dtype), cast
                 )
         except ValueError as error:  # jax has no public name for its promotion error
             raise AssertionError(f"dtype: in {dtype.__name__}: {error}") from error
-        for path, leaf in jax.tree_util.tree_leaves_with_path(result):
+        for path, leaf in jax.tree_util.tree_leaves_with_path((drawn, result)):
             name = jax.tree_util.keystr(path)
             assert leaf.dtype == dtype, f"dtype: {name} is {leaf.dtype}, not {dtype.__name__}"
 

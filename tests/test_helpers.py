@@ -218,6 +218,12 @@ class SinglePrecisionOutput(Sound):
         return super().energy(center, density, dipole, graph).astype(jnp.float32)
 
 
+class SinglePrecisionParameter(Sound):
+    def energy(self, center, density, dipole, graph):
+        factor = self.param("factor", nn.initializers.ones, ())
+        return super().energy(center, density, dipole, graph) * factor.astype(density.dtype)
+
+
 class DoublePrecisionConstant(Sound):
     def weight(self, weights):
         return weights * jnp.ones((), jnp.float64)
@@ -280,6 +286,7 @@ BROKEN = [
     ("check_batch", WholeBatch, Model, "batch: energy"),
     ("check_padding", CountsPadding, Model, "padding"),
     ("check_dtype", SinglePrecisionOutput, Model, "is float32, not float64"),
+    ("check_dtype", SinglePrecisionParameter, Model, "'factor'.* is float32, not float64"),
     ("check_dtype", DoublePrecisionConstant, Model, "promotion"),
     ("check_float32", OverflowInSinglePrecision, Model, "float32"),
     ("check_float32", PaddedSize, Model, "float32"),
