@@ -81,9 +81,9 @@ def read(
       dtype: of the parameters.
 
     Raises:
-      ValueError: settings that are not read, parameters missing or left over, hidden irreps other than ``0e, 1o, 2e, ...``
-        of equal width, trained Bessel frequencies or other constants, or couplings that are not
-        equivariant.
+      ValueError: settings that are not read, parameters missing or left over, hidden irreps
+        other than ``0e, 1o, 2e, ...`` of equal width, trained Bessel frequencies or other
+        constants, or couplings that are not equivariant.
     """
     check_settings(config, SETTINGS, FIXED_SETTINGS, HARMLESS)
     _check_interactions(config)
