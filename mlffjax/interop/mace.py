@@ -130,7 +130,7 @@ def _module(config: Mapping[str, Any], num_elements: int) -> MACE:
         correlation=config["correlation"],
         num_layers=config["num_interactions"],
         num_bessel=config["num_bessel"],
-        envelope_power=config["p"],
+        envelope_power=int(config["p"]),
         radial_widths=tuple(config["radial_MLP"]),
         readout_width=int(config["MLP_irreps"].split("x")[0]),
         residual_first="Residual" in config["interaction_first"],
