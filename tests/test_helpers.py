@@ -218,7 +218,7 @@ class SinglePrecisionOutput(Sound):
         return super().energy(center, density, dipole, graph).astype(jnp.float32)
 
 
-class SinglePrecisionParameter(Sound):
+class DefaultDtypeParameter(Sound):
     def energy(self, center, density, dipole, graph):
         factor = self.param("factor", nn.initializers.ones, ())
         return super().energy(center, density, dipole, graph) * factor.astype(density.dtype)
@@ -286,7 +286,7 @@ BROKEN = [
     ("check_batch", WholeBatch, Model, "batch: energy"),
     ("check_padding", CountsPadding, Model, "padding"),
     ("check_dtype", SinglePrecisionOutput, Model, "is float32, not float64"),
-    ("check_dtype", SinglePrecisionParameter, Model, "'factor'.* is float32, not float64"),
+    ("check_dtype", DefaultDtypeParameter, Model, "'factor'.* is float64, not float32"),
     ("check_dtype", DoublePrecisionConstant, Model, "promotion"),
     ("check_float32", OverflowInSinglePrecision, Model, "float32"),
     ("check_float32", PaddedSize, Model, "float32"),
