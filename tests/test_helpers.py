@@ -108,6 +108,15 @@ class StoppedParameter(Sound):
         return jax.lax.stop_gradient(weights)
 
 
+class StoppedSmallParameter(Sound):
+    """The parameter whose gradient is lost has little influence."""
+
+    def energy(self, center, density, dipole, graph):
+        small = self.param("small", nn.initializers.ones, (), density.dtype)
+        change = 1e-4 * jax.lax.stop_gradient(small) * density
+        return super().energy(center, density, dipole, graph) + change
+
+
 @jax.custom_jvp
 def _square(x):
     return x * x
@@ -272,6 +281,7 @@ BROKEN = [
     ("check_stress_is_gradient", StoppedGradient, Model, "dE/dstrain"),
     ("check_stress_is_gradient", Sound, WrongSignOfStress, "dE/dstrain"),
     ("check_parameter_gradient", StoppedParameter, Model, "force loss"),
+    ("check_parameter_gradient", StoppedSmallParameter, Model, r"force loss by .*'small'"),
     ("check_hessian", WrongSecondDerivative, Model, "Hessian"),
     ("check_smooth_at_cutoff", NoEnvelope, Model, "energy jumps"),
     ("check_smooth_at_cutoff", KinkedEnvelope, Model, "forces jump"),
