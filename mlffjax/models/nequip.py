@@ -78,10 +78,9 @@ class NequIP(Architecture):
     radial_widths: tuple[int, ...] = (64, 64)
     readout_width: int = 32
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if self.num_layers < 1:
             raise ValueError(f"got num_layers {self.num_layers}; expected at least 1; choose 4")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:

@@ -63,6 +63,10 @@ class SchNet(Architecture):
     num_layers: int = 6
     num_basis: int = 50
 
+    def _check(self) -> None:
+        if self.num_basis < 2:
+            raise ValueError(f"got num_basis {self.num_basis}; expected at least 2 Gaussians")
+
     @property
     def pairwise(self) -> bool:
         return True

@@ -109,7 +109,6 @@ class SO3krates(Architecture):
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies of the atoms of ``graph``."""
-        self._check()
         layout = DegreeLayout(self.degrees)
         edges = EdgeInputs.of(graph, self, layout)
         dtype = graph.vectors.dtype
