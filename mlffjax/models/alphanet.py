@@ -26,7 +26,7 @@ from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, EdgeVectors
 #: ``[n, 3, features]``: one vector a channel.
 VectorFeatures = Float[Array, "n 3 features"]
 #: Real and imaginary part of complex numbers.
-Complex = tuple[Array, Array]
+Complex = tuple[Float[Array, "..."], Float[Array, "..."]]
 
 
 class AlphaNet(Architecture):

@@ -23,7 +23,7 @@ from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeVectors
 VectorFeatures = Float[Array, "n 3 features"]
 
 
-def scaled_silu(x: Array) -> Array:
+def scaled_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """SiLU over 0.6, which keeps the variance of a normal input (Gasteiger et al. 2021)."""
     return jax.nn.silu(x) / 0.6
 

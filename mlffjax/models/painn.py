@@ -42,6 +42,7 @@ class PaiNN(Architecture):
 
     Deviations of the default settings from the paper: ``norm_rounding=0.1`` makes ``||V v||``
     smooth where vectors vanish, as they do in a perfect crystal (1e-4 is close to the paper).
+    Embeddings start with the variance ``1 / F`` (flax's default), not one.
     In the first layer the parameters that multiply the vectors, which are still zero, are left
     out. Otherwise as published, and smooth at the cutoff as published.
 

@@ -48,7 +48,8 @@ class SchNet(Architecture):
     at 5 Angstrom, which makes energy and forces continuous (the paper has Gaussians up to
     30 Angstrom and no cutoff function); the Gaussians are 50 in number, as wide as their
     spacing, from zero to the cutoff. The paper has 64 features for single molecules (MD17),
-    and 128 here is its larger setting.
+    and 128 here is its larger setting. Embeddings start with the variance ``1 / F`` (flax's
+    default), not one.
 
     Attributes:
       num_features: channels ``F`` of an atom and of a filter.

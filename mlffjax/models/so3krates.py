@@ -56,7 +56,8 @@ class SO3krates(Architecture):
 
     Follows the published implementation where the paper is silent: each head has its own
     query, key and value matrix, the EV attention has one head a degree, and the coefficient is
-    divided by the square root of the width of a head. Energy and forces are smooth at the
+    divided by the square root of the width of a head, and embeddings start with the variance
+    ``1 / F`` (flax's default). Energy and forces are smooth at the
     cutoff as published.
 
     Attributes:
