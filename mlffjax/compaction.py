@@ -42,7 +42,8 @@ def set_bits(
     slot = jnp.where((word >> place) & jnp.uint32(1) != 0, rank, size)
     entries = jnp.arange(words.shape[0] * bits, dtype=jnp.int32)
     index = jnp.zeros(size, jnp.int32).at[slot.reshape(-1)].set(entries, mode="drop")
-    return index, jnp.arange(size, dtype=jnp.int32) < ends[-1], ends[-1]
+    total = jnp.sum(counts, dtype=jnp.int32)
+    return index, jnp.arange(size, dtype=jnp.int32) < total, total
 
 
 def first_true(

@@ -2,6 +2,7 @@
 
 # ruff: noqa: ARG002  # the broken modules share one signature
 
+import contract
 import helpers
 import jax
 import jax.numpy as jnp
@@ -107,6 +108,15 @@ class StoppedParameter(Sound):
         return jax.lax.stop_gradient(weights)
 
 
+class StoppedSmallParameter(Sound):
+    """The parameter whose gradient is lost has little influence."""
+
+    def energy(self, center, density, dipole, graph):
+        small = self.param("small", nn.initializers.ones, (), density.dtype)
+        change = 1e-4 * jax.lax.stop_gradient(small) * density
+        return super().energy(center, density, dipole, graph) + change
+
+
 @jax.custom_jvp
 def _square(x):
     return x * x
@@ -147,6 +157,15 @@ class FalselyDeclaredJump(Sound):
 class BiasOfIsolatedAtom(Sound):
     def energy(self, center, density, dipole, graph):
         return super().energy(center, density, dipole, graph) + center
+
+
+class NumberOfEdges(Sound):
+    def energy(self, center, density, dipole, graph):
+        return super().energy(center, density, dipole, graph) + len(graph.senders)
+
+    @property
+    def isolated_atom_is_zero(self) -> bool:
+        return False
 
 
 class UnsafeNorm(Sound):
@@ -208,6 +227,12 @@ class SinglePrecisionOutput(Sound):
         return super().energy(center, density, dipole, graph).astype(jnp.float32)
 
 
+class DefaultDtypeParameter(Sound):
+    def energy(self, center, density, dipole, graph):
+        factor = self.param("factor", nn.initializers.ones, ())
+        return super().energy(center, density, dipole, graph) * factor.astype(density.dtype)
+
+
 class DoublePrecisionConstant(Sound):
     def weight(self, weights):
         return weights * jnp.ones((), jnp.float64)
@@ -244,7 +269,7 @@ class Unpadded(Model):
         return jax.tree.map(np.asarray, self._predict(self.potential, graph))
 
 
-CHECKS = {name: value for name, value in vars(helpers).items() if name.startswith("check_")}
+CHECKS = {name: value for name, value in vars(contract).items() if name.startswith("check_")}
 BROKEN = [
     ("check_responds", Constant, Model, "ignores the structure"),
     ("check_rotation", AbsoluteAxis, Model, "rotation: energy"),
@@ -256,11 +281,13 @@ BROKEN = [
     ("check_stress_is_gradient", StoppedGradient, Model, "dE/dstrain"),
     ("check_stress_is_gradient", Sound, WrongSignOfStress, "dE/dstrain"),
     ("check_parameter_gradient", StoppedParameter, Model, "force loss"),
+    ("check_parameter_gradient", StoppedSmallParameter, Model, r"force loss by .*'small'"),
     ("check_hessian", WrongSecondDerivative, Model, "Hessian"),
     ("check_smooth_at_cutoff", NoEnvelope, Model, "energy jumps"),
     ("check_smooth_at_cutoff", KinkedEnvelope, Model, "forces jump"),
     ("check_smooth_at_cutoff", FalselyDeclaredJump, Model, "declared false"),
     ("check_isolated_atom", BiasOfIsolatedAtom, Model, "isolated_atom_is_zero"),
+    ("check_isolated_atom", NumberOfEdges, Model, "without padding"),
     ("check_isolated_atom", UnsafeNorm, Model, "gradient of an isolated atom"),
     ("check_extensive", MeanOverGraph, Model, "extensivity"),
     ("check_extensive", FalselyDeclaredNotExtensive, Model, "declared false"),
@@ -269,6 +296,7 @@ BROKEN = [
     ("check_batch", WholeBatch, Model, "batch: energy"),
     ("check_padding", CountsPadding, Model, "padding"),
     ("check_dtype", SinglePrecisionOutput, Model, "is float32, not float64"),
+    ("check_dtype", DefaultDtypeParameter, Model, "'factor'.* is float64, not float32"),
     ("check_dtype", DoublePrecisionConstant, Model, "promotion"),
     ("check_float32", OverflowInSinglePrecision, Model, "float32"),
     ("check_float32", PaddedSize, Model, "float32"),

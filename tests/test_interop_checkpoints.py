@@ -42,3 +42,31 @@ def test_the_command_takes_a_state_dict_and_its_hyperparameters(tmp_path):
     stored = checkpoint.load(tmp_path / "out")
     expected = from_reference({**config, "model": "leignn"}, weights)
     jax.tree.map(np.testing.assert_array_equal, stored.params, expected.params)
+
+
+@pytest.mark.parametrize(
+    ("name", "extra", "message"),
+    [
+        ("alphanet", {"eps": 1, "a": 2}, "got the settings a, eps, which are not read"),
+        ("leignn", {"max_neighbors": 20}, "got the settings max_neighbors"),
+        ("so3krates", {"zbl_repulsion": True}, "got the settings zbl_repulsion"),
+        ("so3krates", {"radial_basis_function": "bernstein"}, "'bernstein'; expected 'phys'"),
+        ("mace_paper", {"scal": 3}, "got the settings scal"),
+        ("mace_paper", {"gate": "tanh"}, "got gate = 'tanh'; expected 'silu'"),
+        ("mace_paper", {"interaction": "Other"}, "got interaction 'Other'"),
+        ("mace_paper", {"interaction_first": "Other"}, "got interaction_first 'Other'"),
+        ("equiformer_v2", {"nonsense": 1}, "got the settings nonsense"),
+        ("equiformer_v2", {"distance_function": "sigmoid"}, "got distance_function = 'sigmoid'"),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_named(name, extra, message):
+    config, weights = reference(name)
+    with pytest.raises(ValueError, match=message):
+        from_reference({**config, **extra}, weights)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PARITY.glob("*.npz")))
+def test_settings_of_the_reference_are_all_known(name):
+    config, weights = reference(name)
+    potential = from_reference(config, weights)
+    assert potential.cutoff == 5

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import contract
 import helpers
 import pytest
 from helpers import Model
@@ -9,7 +10,7 @@ from helpers import Model
 #: Name of an architecture, and whether its compressed form is meant.
 FORMS = [(name, False) for name in helpers.registered()]
 FORMS += [(name, True) for name in helpers.COMPRESSIBLE]
-CHECKS = [value for name, value in vars(helpers).items() if name.startswith("check_")]
+CHECKS = [value for name, value in vars(contract).items() if name.startswith("check_")]
 
 
 @pytest.fixture(

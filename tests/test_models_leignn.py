@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import contract
 import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase import Atoms
+from systems import molecule
 
 from mlffjax.interop import from_reference
 from mlffjax.models.leignn import LEIGNN
@@ -72,7 +75,12 @@ def with_force_head():
 
 @pytest.mark.parametrize(
     "check",
-    [helpers.check_rotation, helpers.check_reflection, helpers.check_padding, helpers.check_batch],
+    [
+        contract.check_rotation,
+        contract.check_reflection,
+        contract.check_padding,
+        contract.check_batch,
+    ],
 )
 def test_direct_forces_keep_the_contract(with_force_head, check):
     check(with_force_head)
@@ -80,20 +88,20 @@ def test_direct_forces_keep_the_contract(with_force_head, check):
 
 def test_direct_forces_are_no_gradient(with_force_head):
     with pytest.raises(AssertionError, match="forces and -dE/dr"):
-        helpers.check_forces_are_gradient(with_force_head)
+        contract.check_forces_are_gradient(with_force_head)
 
 
 def test_without_the_global_node_distant_molecules_are_independent():
     model = helpers.Model(LEIGNN(**SMALL, global_node=False))
     assert model.module.extensive
-    helpers.check_extensive(model)
+    contract.check_extensive(model)
 
 
 def test_updates_of_the_ablation_differ():
     energies = []
     for update in ("leignn", "painn"):
         model = helpers.Model(LEIGNN(**SMALL, global_node=False, update=update))
-        energies.append(float(model.predict(helpers.molecule()).energy[0]))
+        energies.append(float(model.predict(molecule()).energy[0]))
     assert abs(energies[0] - energies[1]) > 1e-6
 
 
@@ -114,7 +122,7 @@ def test_the_published_filters_jump_at_the_cutoff():
 
 
 def _pair(distance):
-    return helpers.Atoms("SiO", [[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
+    return Atoms("SiO", [[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
 
 
 def test_unusable_settings_are_refused():

@@ -7,13 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import (
-    CUTOFF,
-    Model,
-    check_forces_are_gradient,
-    check_rotation,
-    check_smooth_at_cutoff,
-)
+from contract import check_forces_are_gradient, check_rotation, check_smooth_at_cutoff
+from helpers import CUTOFF, Model
 
 from mlffjax.graph import batch
 from mlffjax.interop import from_reference

@@ -1,9 +1,9 @@
 """NequIP: which features its layers have."""
 
-import jax
-import numpy as np
 import pytest
-from helpers import CUTOFF, Model, check_forces_are_gradient, check_rotation
+from contract import check_forces_are_gradient, check_rotation
+from helpers import CUTOFF, Model, assert_finite
+from systems import molecule
 
 from mlffjax.models.nequip import NequIP, layer_irreps
 from mlffjax.nn.tensor_product import Irrep
@@ -40,7 +40,8 @@ def test_natural_parity_alone():
     model = Model(module)
     check_rotation(model)
     check_forces_are_gradient(model)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(model.potential.params))
+    _, gradient = model.force_loss(model.graph(molecule()))
+    assert_finite(gradient, "gradient of a force loss")
 
 
 def test_wrong_number_of_layers_is_refused():

@@ -1,5 +1,6 @@
 """PaiNN against its equations written out atom by atom, and its force head."""
 
+import contract
 import helpers
 import jax
 import numpy as np
@@ -89,7 +90,12 @@ def with_force_head():
 
 @pytest.mark.parametrize(
     "check",
-    [helpers.check_rotation, helpers.check_reflection, helpers.check_padding, helpers.check_batch],
+    [
+        contract.check_rotation,
+        contract.check_reflection,
+        contract.check_padding,
+        contract.check_batch,
+    ],
 )
 def test_direct_forces_keep_the_contract(with_force_head, check):
     check(with_force_head)
@@ -97,7 +103,7 @@ def test_direct_forces_keep_the_contract(with_force_head, check):
 
 def test_direct_forces_are_no_gradient(with_force_head):
     with pytest.raises(AssertionError, match="forces and -dE/dr"):
-        helpers.check_forces_are_gradient(with_force_head)
+        contract.check_forces_are_gradient(with_force_head)
 
 
 def test_an_odd_width_is_refused():

@@ -67,6 +67,16 @@ def test_exponential_gaussian_basis() -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("power", [5, 6])
+def test_polynomial_cutoff_keeps_its_digits_near_the_cutoff(power: int) -> None:
+    distances = np.linspace(0.97 * CUTOFF, CUTOFF, 101, dtype=np.float32)[:-1]
+    got = np.asarray(polynomial_cutoff(jnp.asarray(distances), CUTOFF, power))
+    x = distances.astype(np.float64) / CUTOFF
+    terms = [(k + 1) * (k + 2) / 2 * x**k for k in range(power)]
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, (1 - x) ** 3 * sum(terms), rtol=1e-5)
+
+
 def test_bessel_basis_vanishes_at_the_cutoff_and_is_orthonormal() -> None:
     frequencies = np.pi * jnp.arange(1.0, 5)
     assert np.abs(bessel_basis(jnp.array([CUTOFF]), frequencies, CUTOFF)).max() < 1e-12

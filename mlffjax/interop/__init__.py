@@ -35,7 +35,8 @@ def from_reference(
       dtype: of the parameters.
 
     Raises:
-      ValueError: unknown model, or parameters that are missing or left over.
+      ValueError: unknown model, settings that are not read, or parameters that are missing or
+        left over.
     """
     name = str(config.get("model"))
     if name not in READERS:

@@ -6,13 +6,28 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters, reference_potential
+from mlffjax.interop.parameters import (
+    ReferenceParameters,
+    check_settings,
+    reference_potential,
+)
 from mlffjax.interop.torch_layers import linear, mlp
 from mlffjax.models.alphanet import AlphaNet
 from mlffjax.potential import Potential
 
 #: Parameters that the published model has but never uses.
 UNUSED = ("unitary", "fc_dx.weight", "fc_dx.bias")
+#: Fields of the architecture by the settings that are read, beside the cutoff.
+FIELDS = {
+    "hidden_channels": "num_features",
+    "num_layers": "num_layers",
+    "num_radial": "num_radial",
+    "head": "num_heads",
+    "main_chi1": "state_size",
+    "mp_chi1": "phase_size",
+    "hidden_channels_chi": "contraction_size",
+    "chi2": "kernel_size",
+}
 
 
 def read(
@@ -34,8 +49,9 @@ def read(
       dtype: of the parameters.
 
     Raises:
-      ValueError: parameters missing or left over.
+      ValueError: settings that are not read, or parameters missing or left over.
     """
+    check_settings(config, ("cutoff", *FIELDS))
     source = ReferenceParameters(weights)
     embedding = source.take("z_emb.weight")
     elements = tuple(range(1, len(embedding)))  # row 0 is no element
@@ -64,19 +80,9 @@ def read(
             "scalars": mlp(source, f"FTEs.{t}.xvec_proj."),
         }
     source.finish(unused=UNUSED)
-    module = AlphaNet(
-        num_elements=len(elements),
-        cutoff=float(config["cutoff"]),
-        num_features=config["hidden_channels"],
-        num_layers=config["num_layers"],
-        num_radial=config["num_radial"],
-        num_heads=config["head"],
-        state_size=config["main_chi1"],
-        phase_size=config["mp_chi1"],
-        contraction_size=config["hidden_channels_chi"],
-        kernel_size=config["chi2"],
-        published=True,
-    )
+    sizes = {ours: config[theirs] for theirs, ours in FIELDS.items()}
+    cutoff = float(config["cutoff"])
+    module = AlphaNet(num_elements=len(elements), cutoff=cutoff, **sizes, published=True)
     return reference_potential(params, module, elements, dtype)
 
 

@@ -6,7 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters, reference_potential
+from mlffjax.interop.parameters import (
+    ReferenceParameters,
+    check_settings,
+    reference_potential,
+)
 from mlffjax.interop.torch_layers import linear
 from mlffjax.models.equiformer_v2 import EquiformerV2
 from mlffjax.potential import Potential
@@ -34,7 +38,23 @@ _FIXED = {
     "attn_activation": "silu",
     "ffn_activation": "silu",
     "proj_drop": 0.0,
+    "distance_function": "gaussian",
 }
+#: Settings that are read.
+_SETTINGS = (
+    *_DEFAULTS,
+    *("max_num_elements", "max_radius", "max_neighbors", "lmax_list", "mmax_list"),
+    *("grid_resolution", "num_layers", "sphere_channels", "num_heads", "attn_hidden_channels"),
+    *("attn_alpha_channels", "attn_value_channels", "ffn_hidden_channels", "edge_channels"),
+    *("norm_type", "use_gate_act", "use_sep_s2_act", "use_grid_mlp", "use_attn_renorm"),
+    *("regress_forces", "alpha_drop", "drop_path_rate"),
+)
+#: Settings that change no energy: names, how graphs are made, the start of a training, and a
+#: number of Gaussians that the published implementation does not look at.
+_HARMLESS = (
+    *("name", "use_pbc", "otf_graph", "weight_init", "num_sphere_samples"),
+    "num_distance_basis",
+)
 
 
 def module_from_config(config: Mapping[str, Any]) -> EquiformerV2:
@@ -44,12 +64,10 @@ def module_from_config(config: Mapping[str, Any]) -> EquiformerV2:
       config: the section ``model`` of the published YAML files.
 
     Raises:
-      ValueError: a setting that no published model has and this package does not read.
+      ValueError: a setting that is not read, or one with a value that no published model has.
     """
+    check_settings(config, _SETTINGS, _FIXED, _HARMLESS)
     config = {**_DEFAULTS, **config}
-    for key, value in _FIXED.items():
-        if config.get(key, value) != value:
-            raise ValueError(f"got {key} = {config[key]!r}; expected {value!r}, the only one read")
     for key in ("lmax_list", "mmax_list"):
         if len(config[key]) != 1:
             raise ValueError(f"got {key} = {config[key]}; expected one resolution")

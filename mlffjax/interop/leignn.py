@@ -6,10 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters, reference_potential
+from mlffjax.interop.parameters import (
+    ReferenceParameters,
+    check_settings,
+    reference_potential,
+)
 from mlffjax.interop.torch_layers import linear, mlp
 from mlffjax.models.leignn import LEIGNN
 from mlffjax.potential import Potential
+
+#: Settings that are read, and those that change nothing: the embedding has its own size.
+SETTINGS = ("hidden_channels", "num_layers", "num_rbf", "cutoff")
+HARMLESS = ("num_elements", "units")
 
 
 def read(
@@ -28,8 +36,9 @@ def read(
       dtype: of the parameters.
 
     Raises:
-      ValueError: parameters missing or left over.
+      ValueError: settings that are not read, or parameters missing or left over.
     """
+    check_settings(config, SETTINGS, harmless=HARMLESS)
     source = ReferenceParameters(weights)
     embedding = source.take("atom_emb.embeddings.weight")
     params: dict[str, Any] = {

@@ -12,7 +12,8 @@ import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Float
 
-from mlffjax.interop.parameters import ReferenceParameters
+from mlffjax.interop.mace_checkpoint import INTERACTIONS
+from mlffjax.interop.parameters import ReferenceParameters, check_settings
 from mlffjax.models.mace import MACE
 from mlffjax.nn.clebsch_gordan import clebsch_gordan, symmetric_couplings
 from mlffjax.nn.equivariant_linear import SILU_SCALE
@@ -39,6 +40,16 @@ CONSTANTS = (
     "scale_shift.shift",
     "_zeroed",
 )
+#: Settings that are read.
+SETTINGS = (
+    *("atomic_numbers", "E0s", "r_max", "num_bessel", "p", "max_ell", "interaction_first"),
+    *("interaction", "num_interactions", "hidden_irreps", "MLP_irreps", "avg_num_neighbors"),
+    *("correlation", "radial_MLP", "scale", "shift", "distance_transform", "pair_repulsion"),
+)
+#: Settings whose other values lead to functions that this package does not have.
+FIXED_SETTINGS = {"gate": "silu", "radial_type": "bessel"}
+#: Settings that only say where the others come from.
+HARMLESS = ("class", "reference")
 #: Constants of the distance transform and of the pair repulsion that are no fields here.
 FIXED = {
     "radial_embedding.distance_transform.a": 1.0805,
@@ -64,15 +75,18 @@ def read(
       config: ``atomic_numbers``, ``E0s`` (eV), ``r_max``, ``num_bessel``, ``p``, ``max_ell``,
         ``interaction_first``, ``num_interactions``, ``hidden_irreps``, ``MLP_irreps``,
         ``avg_num_neighbors``, ``correlation``, ``radial_MLP``, and where there are such,
-        ``scale``, ``shift``, ``distance_transform`` (``Agnesi``) and ``pair_repulsion``.
+        ``scale``, ``shift``, ``distance_transform`` (``Agnesi``), ``pair_repulsion`` and
+        ``interaction``, the class of all interactions but the first.
       weights: the state dict by torch's names.
       dtype: of the parameters.
 
     Raises:
-      ValueError: parameters missing or left over, hidden irreps other than ``0e, 1o, 2e, ...``
-        of equal width, trained Bessel frequencies or other constants, or couplings that are not
-        equivariant.
+      ValueError: settings that are not read, parameters missing or left over, hidden irreps
+        other than ``0e, 1o, 2e, ...`` of equal width, trained Bessel frequencies or other
+        constants, or couplings that are not equivariant.
     """
+    check_settings(config, SETTINGS, FIXED_SETTINGS, HARMLESS)
+    _check_interactions(config)
     source = ReferenceParameters(weights)
     elements = [int(z) for z in config["atomic_numbers"]]
     if elements != sorted(set(elements)):
@@ -116,7 +130,7 @@ def _module(config: Mapping[str, Any], num_elements: int) -> MACE:
         correlation=config["correlation"],
         num_layers=config["num_interactions"],
         num_bessel=config["num_bessel"],
-        envelope_power=config["p"],
+        envelope_power=int(config["p"]),
         radial_widths=tuple(config["radial_MLP"]),
         readout_width=int(config["MLP_irreps"].split("x")[0]),
         residual_first="Residual" in config["interaction_first"],
@@ -124,6 +138,21 @@ def _module(config: Mapping[str, Any], num_elements: int) -> MACE:
         distance_transform=None if transform in (None, "None") else str(transform).lower(),
         pair_repulsion=bool(config.get("pair_repulsion", False)),
     )
+
+
+def _check_interactions(config: Mapping[str, Any]) -> None:
+    first = config["interaction_first"]
+    if first not in INTERACTIONS:
+        raise ValueError(
+            f"got interaction_first {first!r}; expected one of {', '.join(INTERACTIONS)}; others "
+            "cannot be read"
+        )
+    others = INTERACTIONS[first]
+    if config.get("interaction", others) != others:
+        raise ValueError(
+            f"got interaction {config['interaction']!r} after {first!r}; expected {others!r}, the "
+            "only one read"
+        )
 
 
 def _check_frequencies(source: ReferenceParameters, module: MACE) -> None:

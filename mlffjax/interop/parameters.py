@@ -1,14 +1,45 @@
-"""Bookkeeping of a reference's parameters: every one is used once, or named as unused."""
+"""Bookkeeping of a reference's settings and parameters: each is used, or named as unused."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from mlffjax.models import Architecture
 from mlffjax.potential import Potential
+
+
+def check_settings(
+    config: Mapping[str, Any],
+    taken: Collection[str],
+    fixed: Mapping[str, Any] | None = None,
+    harmless: Collection[str] = (),
+) -> None:
+    """Check that nothing in ``config`` would be ignored although it changes the energies.
+
+    Args:
+      config: the reference's own hyperparameters; ``model`` in it names the reader.
+      taken: names of the settings that are read.
+      fixed: settings with the only value that is read.
+      harmless: names of settings that change no energy of a trained model.
+
+    Raises:
+      ValueError: a setting that is none of these, or a fixed one with another value.
+    """
+    fixed = {} if fixed is None else fixed
+    known = {"model", *taken, *fixed, *harmless}
+    unknown = sorted(key for key in config if key not in known)
+    if unknown:
+        raise ValueError(
+            f"got the settings {', '.join(unknown)}, which are not read; expected some of "
+            f"{', '.join(sorted(known))}; take out those that do not change the energies"
+        )
+    for key, value in fixed.items():
+        if config.get(key, value) != value:
+            raise ValueError(f"got {key} = {config[key]!r}; expected {value!r}, the only one read")
 
 
 class ReferenceParameters:
@@ -21,7 +52,7 @@ class ReferenceParameters:
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         self._left = dict(weights)
 
-    def take(self, name: str) -> np.ndarray:
+    def take(self, name: str) -> Float[np.ndarray, "..."]:
         """Remove and return the parameter ``name`` in float64.
 
         Raises:

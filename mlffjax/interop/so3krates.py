@@ -6,9 +6,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from mlffjax.interop.parameters import ReferenceParameters, reference_potential
+from mlffjax.interop.parameters import (
+    ReferenceParameters,
+    check_settings,
+    reference_potential,
+)
 from mlffjax.models.so3krates import SO3krates
 from mlffjax.potential import Potential
+
+#: Settings that are read.
+SETTINGS = ("F", "n_layer", "degrees", "n_heads", "n_rbf", "r_cut", "sphc_normalization")
+#: Settings whose other values lead to functions that this package does not have.
+FIXED = {"radial_basis_function": "phys", "radial_cutoff_fn": "cosine_cutoff_fn"}
 
 
 def read(
@@ -24,8 +33,9 @@ def read(
       dtype: of the parameters.
 
     Raises:
-      ValueError: parameters missing or left over.
+      ValueError: settings that are not read, or parameters missing or left over.
     """
+    check_settings(config, SETTINGS, FIXED)
     source = ReferenceParameters(weights)
     embedding = source.take("params/feature_embeddings_0/Embed_0/embedding")
     params = {"embedding": {"embedding": embedding[1:]}}  # row 0 is no element

@@ -26,7 +26,7 @@ from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeScalars, EdgeVectors
 #: ``[n, 3, features]``: one vector a channel.
 VectorFeatures = Float[Array, "n 3 features"]
 #: Real and imaginary part of complex numbers.
-Complex = tuple[Array, Array]
+Complex = tuple[Float[Array, "..."], Float[Array, "..."]]
 
 
 class AlphaNet(Architecture):
@@ -114,7 +114,6 @@ class AlphaNet(Architecture):
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies of the atoms of ``graph``."""
-        self._check()
         width, dtype = self.num_features, graph.vectors.dtype
         frequencies = self.param("frequencies", _multiples_of_pi, (self.num_radial,), dtype)
         edges = EdgeInputs.of(graph, frequencies, self.cutoff, self.published)

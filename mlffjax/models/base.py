@@ -1,5 +1,8 @@
 """The contract of an architecture: what it is given, what it returns, what it declares."""
 
+from dataclasses import fields
+from typing import Any
+
 from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float
@@ -34,17 +37,31 @@ class Architecture(nn.Module):
 
     A subclass implements ``__call__(graph: EdgeGraph) -> AtomwiseOutput`` and adds its own
     fields. It computes in the dtype of ``graph.vectors``; parameters are cast by the potential.
+    Fields are checked when it is constructed: the cutoff, the number of neighbours and all integers
+    here, what is particular to a subclass in its ``_check``.
 
     Attributes:
       num_elements: number of elements the species index runs over; filled from the data set.
       cutoff: in Angstrom.
       avg_num_neighbors: mean number of neighbours of an atom in the training data; filled
         from the data set, used by architectures that normalise sums over neighbours.
+
+    Raises:
+      ValueError: a field without meaning, such as a cutoff of zero or a negative number of layers.
     """
 
     num_elements: int = 1
     cutoff: float = 5.0
     avg_num_neighbors: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in fields(self):
+            _check_field(field.name, getattr(self, field.name))
+        self._check()
+
+    def _check(self) -> None:
+        """Raise ValueError for settings that have no meaning together; none here."""
 
     @property
     def direct_forces(self) -> bool:
@@ -95,3 +112,13 @@ class Architecture(nn.Module):
             f"got {type(self).__name__}, which spends little on functions of the distance alone; "
             "expected SO3krates or SchNet; use it as it is"
         )
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Integers, also in tuples, are positive; numbers of layers, degrees and orders may be zero."""
+    if name in ("cutoff", "avg_num_neighbors") and not value > 0:
+        raise ValueError(f"got {name} {value}; expected a positive number")
+    lowest = 0 if name.endswith(("degree", "degrees", "layers", "order")) else 1
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int) and not isinstance(number, bool) and number < lowest:
+            raise ValueError(f"got {name} {value}; expected at least {lowest}")

@@ -172,7 +172,6 @@ class EquiformerV2(Architecture):
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies, and with ``force_head="direct"`` forces, of the atoms of ``graph``."""
-        self._check()
         edges = Edges.of(graph, self)
         features = self._embedding(edges)
         attention = AttentionSettings(
@@ -206,6 +205,8 @@ class EquiformerV2(Architecture):
     def _check(self) -> None:
         for name, known in (
             ("force_head", ("gradient", "direct")),
+            ("norm", ("separable", "degree_wise", "rms")),
+            ("grid_rule", ("gauss", "equiangular")),
             ("attention_activation", _ATTENTION_ACTIVATIONS),
             ("feed_forward_activation", _FEED_FORWARD_ACTIVATIONS),
         ):
@@ -213,6 +214,20 @@ class EquiformerV2(Architecture):
                 raise ValueError(
                     f"got {name} {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 )
+        for name in ("alpha_drop", "path_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"got {name} {getattr(self, name)}; expected from 0 to below 1; 0 for none"
+                )
+        if self.max_order > self.max_degree:
+            raise ValueError(
+                f"got max_order {self.max_order}; expected between 0 and max_degree = "
+                f"{self.max_degree}"
+            )
+        if self.num_basis < 2:
+            raise ValueError(f"got num_basis {self.num_basis}; expected at least 2 Gaussians")
+        if not self.avg_num_atoms > 0:
+            raise ValueError(f"got avg_num_atoms {self.avg_num_atoms}; expected a positive number")
 
     def _embedding(self, edges: "Edges") -> Spherical:
         """Element at ``l = 0`` plus the edge-degree embedding (right branch of fig. 1c)."""
@@ -376,7 +391,7 @@ class FeedForward(nn.Module):
             degrees = round(sqrt(features.shape[1])) - 1
             gates = _dense(features[:, 0], degrees * s.hidden, "gates")
             hidden = SO3Linear(s.hidden, name="input")(features)
-            hidden = gate(hidden, gates.reshape(-1, degrees, s.hidden))
+            hidden = gate(hidden, gates.reshape(len(gates), degrees, s.hidden))
         else:
             scalars = None
             if s.activation in ("separable_grid", "separable_s2"):

@@ -23,7 +23,7 @@ from mlffjax.types import AtomFeatures, EdgeFeatures, EdgeVectors
 VectorFeatures = Float[Array, "n 3 features"]
 
 
-def scaled_silu(x: Array) -> Array:
+def scaled_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """SiLU over 0.6, which keeps the variance of a normal input (Gasteiger et al. 2021)."""
     return jax.nn.silu(x) / 0.6
 
@@ -109,7 +109,6 @@ class LEIGNN(Architecture):
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies, and with ``force_head`` forces, of the atoms of ``graph``."""
-        self._check()
         width, dtype = self.num_features, graph.vectors.dtype
         edges = EdgeInputs.of(graph, self)
         embedding = self.param(
@@ -149,6 +148,10 @@ class LEIGNN(Architecture):
             raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         if self.update not in ("leignn", "painn"):
             raise ValueError(f"got the update {self.update!r}; expected 'leignn' or 'painn'")
+        if self.num_radial < 2:
+            raise ValueError(f"got num_radial {self.num_radial}; expected at least 2 Gaussians")
+        if not self.norm_rounding > 0:
+            raise ValueError(f"got norm_rounding {self.norm_rounding}; expected a positive number")
 
 
 def _uniform_unit_variance(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -95,7 +95,7 @@ class MACE(Architecture):
     pair_repulsion: bool = False
     density_normalization: bool = False
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if not 1 <= self.correlation <= 4:
             raise ValueError(
                 f"got correlation {self.correlation}; expected 1 to 4; choose 3 as in the paper"
@@ -111,7 +111,6 @@ class MACE(Architecture):
             raise ValueError(
                 f"got distance_transform {self.distance_transform!r}; expected 'agnesi' or null"
             )
-        super().__post_init__()
 
     @property
     def isolated_atom_is_zero(self) -> bool:

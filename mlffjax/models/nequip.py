@@ -49,7 +49,9 @@ class NequIP(Architecture):
     ========================  ===============================================================
 
     The defaults are the paper's for small molecules (64 channels of both parities, 8 Bessel
-    functions, ``p`` = 6, two hidden layers of 64) with 4 of its 4 to 6 layers and ``l`` = 2.
+    functions, ``p`` = 6, two hidden layers of 64) with 4 of its 4 to 6 layers and ``l`` = 2. The
+    cutoff of 5 Angstrom is this package's default for all architectures; the paper chooses one for
+    each data set.
     Deviations: the Bessel frequencies are fixed; layers make only features that reach the energy
     (the last one even scalars, the one before it none of parity ``-(-1)^l``); sums over
     neighbours are divided by the square root of ``avg_num_neighbors``.
@@ -78,10 +80,9 @@ class NequIP(Architecture):
     radial_widths: tuple[int, ...] = (64, 64)
     readout_width: int = 32
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         if self.num_layers < 1:
             raise ValueError(f"got num_layers {self.num_layers}; expected at least 1; choose 4")
-        super().__post_init__()
 
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:

@@ -42,6 +42,7 @@ class PaiNN(Architecture):
 
     Deviations of the default settings from the paper: ``norm_rounding=0.1`` makes ``||V v||``
     smooth where vectors vanish, as they do in a perfect crystal (1e-4 is close to the paper).
+    Embeddings start with the variance ``1 / F`` (flax's default), not one.
     In the first layer the parameters that multiply the vectors, which are still zero, are left
     out. Otherwise as published, and smooth at the cutoff as published.
 
@@ -68,6 +69,14 @@ class PaiNN(Architecture):
     force_head: bool = False
     norm_rounding: float = 0.1
 
+    def _check(self) -> None:
+        if self.num_features % 2:
+            raise ValueError(f"got {self.num_features} features; expected an even number")
+        if self.num_layers < 1:
+            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
+        if not self.norm_rounding > 0:
+            raise ValueError(f"got norm_rounding {self.norm_rounding}; expected a positive number")
+
     @property
     def direct_forces(self) -> bool:
         return self.force_head
@@ -76,10 +85,6 @@ class PaiNN(Architecture):
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies, and with ``force_head`` forces, of the atoms of ``graph``."""
         width, dtype = self.num_features, graph.vectors.dtype
-        if width % 2:
-            raise ValueError(f"got {width} features; expected an even number")
-        if self.num_layers < 1:
-            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         distances, directions = length_and_direction(graph.vectors)
         envelope = cosine_cutoff(distances, self.cutoff)
         frequencies = jnp.asarray(np.pi * np.arange(1, self.num_radial + 1), dtype)

@@ -48,7 +48,8 @@ class SchNet(Architecture):
     at 5 Angstrom, which makes energy and forces continuous (the paper has Gaussians up to
     30 Angstrom and no cutoff function); the Gaussians are 50 in number, as wide as their
     spacing, from zero to the cutoff. The paper has 64 features for single molecules (MD17),
-    and 128 here is its larger setting.
+    and 128 here is its larger setting. Embeddings start with the variance ``1 / F`` (flax's
+    default), not one.
 
     Attributes:
       num_features: channels ``F`` of an atom and of a filter.
@@ -62,6 +63,10 @@ class SchNet(Architecture):
     num_features: int = 128
     num_layers: int = 6
     num_basis: int = 50
+
+    def _check(self) -> None:
+        if self.num_basis < 2:
+            raise ValueError(f"got num_basis {self.num_basis}; expected at least 2 Gaussians")
 
     @property
     def pairwise(self) -> bool:

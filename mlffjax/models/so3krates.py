@@ -56,7 +56,8 @@ class SO3krates(Architecture):
 
     Follows the published implementation where the paper is silent: each head has its own
     query, key and value matrix, the EV attention has one head a degree, and the coefficient is
-    divided by the square root of the width of a head. Energy and forces are smooth at the
+    divided by the square root of the width of a head, and embeddings start with the variance
+    ``1 / F`` (flax's default). Energy and forces are smooth at the
     cutoff as published.
 
     Attributes:
@@ -109,19 +110,18 @@ class SO3krates(Architecture):
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:
         """Energies of the atoms of ``graph``."""
-        self._check()
         layout = DegreeLayout(self.degrees)
         edges = EdgeInputs.of(graph, self, layout)
-        embed = nn.Embed(
-            self.num_elements, self.num_features, dtype=graph.vectors.dtype, name="embedding"
-        )
+        dtype = graph.vectors.dtype
+        embed = nn.Embed(self.num_elements, self.num_features, param_dtype=dtype, name="embedding")
         features = embed(graph.species)
         ev = self._initial_ev(graph, edges, layout)
         for t in range(self.num_layers):
             block = EuclideanTransformerBlock(layout, self.num_heads, name=f"block_{t}")
             features, ev = block(features, ev, edges, graph)
-        hidden = nn.silu(nn.Dense(self.num_features, name="readout_hidden")(features))
-        return AtomwiseOutput(energy=nn.Dense(1, name="readout")(hidden)[:, 0])
+        hidden = nn.Dense(self.num_features, param_dtype=dtype, name="readout_hidden")(features)
+        energy = nn.Dense(1, param_dtype=dtype, name="readout")(nn.silu(hidden))
+        return AtomwiseOutput(energy=energy[:, 0])
 
     def _initial_ev(
         self, graph: EdgeGraph, edges: "EdgeInputs", layout: "DegreeLayout"
@@ -355,11 +355,11 @@ class HeadKernels(nn.Module):
     num_heads: int
 
     @nn.compact
-    def __call__(self, num_features: int) -> Float[Array, "heads width width"]:
+    def __call__(self, num_features: int, dtype: Any) -> Float[Array, "heads width width"]:
         width = num_features // self.num_heads
         # Each head's matrix alone sets the fan, the heads are a batch.
         init = nn.initializers.lecun_normal(batch_axis=(0,))
-        return self.param("kernel", init, (self.num_heads, width, width))
+        return self.param("kernel", init, (self.num_heads, width, width), dtype)
 
 
 @dataclass(frozen=True)
@@ -434,9 +434,9 @@ class EuclideanTransformerBlock(nn.Module):
         attended, attended_ev = features + update, ev + ev_update
         # Eqs. 22-27.
         invariants = self.layout.contract(attended_ev)
-        exchange = nn.Dense(width + invariants.shape[1], name="interaction")(
-            jnp.concatenate([attended, invariants], axis=1)
-        )
+        exchange = nn.Dense(
+            width + invariants.shape[1], param_dtype=features.dtype, name="interaction"
+        )(jnp.concatenate([attended, invariants], axis=1))
         gates = self.layout.expand(exchange[:, width:])
         return attended + exchange[:, :width], attended_ev + gates * attended_ev
 
@@ -472,5 +472,5 @@ class EuclideanTransformerBlock(nn.Module):
         self, features: AtomFeatures, heads: int, names: Sequence[str]
     ) -> list[AtomFeatures]:
         """Features times the matrices of each head, for the layers of these names."""
-        width = features.shape[1]
-        return multiply_groups(features, [HeadKernels(heads, name=name)(width) for name in names])
+        size = features.shape[1], features.dtype
+        return multiply_groups(features, [HeadKernels(heads, name=name)(*size) for name in names])

@@ -19,7 +19,12 @@ def polynomial_cutoff(distances: EdgeScalars, cutoff: float, power: int = 5) -> 
 
     ``1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)`` with ``x = r / r_cut``: value,
     first and second derivative vanish at the cutoff.
+
+    Computed as ``(1-x)^3 sum_(k<p) (k+1)(k+2)/2 x^k``, the same polynomial: its terms are positive,
+    so nothing cancels near the cutoff.
     """
-    p = power
     x = jnp.minimum(distances / cutoff, 1)
-    return 1 + x**p * (-(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2)))
+    total = jnp.full_like(x, power * (power + 1) / 2)
+    for k in reversed(range(power - 1)):
+        total = total * x + (k + 1) * (k + 2) / 2
+    return (1 - x) ** 3 * total

@@ -14,12 +14,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from mlffjax.nn.blocks import block_size, map_blocks
 from mlffjax.nn.tensor_product import Features, Irrep
 from mlffjax.types import Species
 
 #: ``E[f(x)^2]^(-1/2)`` for a standard normal ``x``, by numerical integration.
 SILU_SCALE = 1.6765324703310907
 TANH_SCALE = 1.5925374197228315
+
+#: Numbers in the kernels of the atoms of one block: 32 atoms of 128 channels.
+NUMBERS_PER_BLOCK = 2**19
+NUMBERS_PER_BLOCK_ON_ACCELERATOR = 2**25
 
 
 def normalized_silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -135,11 +140,21 @@ def _by_element(
     kernel: Float[Array, "elements channels width"],
     species: Species,
 ) -> Float[Array, "atoms m width"]:
-    """``x_i W[z_i]``. For few elements all products are cheaper than a kernel for each atom."""
-    if kernel.shape[0] > 4:
-        return jnp.einsum("nmu,nuv->nmv", x, kernel[species])
+    """``x_i W[z_i]``. For few elements all products are cheaper than a kernel for each atom.
+
+    With a kernel for each atom the work goes by blocks of atoms: never are there the kernels of
+    all atoms.
+    """
+    elements, channels, width = kernel.shape
+    if elements > 4:
+        numbers = block_size(cpu=NUMBERS_PER_BLOCK, accelerator=NUMBERS_PER_BLOCK_ON_ACCELERATOR)
+        return map_blocks(
+            lambda block: jnp.einsum("nmu,nuv->nmv", block[0], kernel[block[1]]),
+            (x, species),
+            max(1, numbers // (channels * width)),
+        )
     chosen = [jnp.where((species == z)[:, None, None], x, 0) for z in range(kernel.shape[0])]
     return sum(
         (part @ kernel[z] for z, part in enumerate(chosen)),
-        jnp.zeros((*x.shape[:2], kernel.shape[-1]), x.dtype),
+        jnp.zeros((*x.shape[:2], width), x.dtype),
     )

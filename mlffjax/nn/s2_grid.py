@@ -125,7 +125,7 @@ def to_grid(
     """
     count, rows, channels = features.shape
     flat = features.transpose(1, 0, 2).reshape(rows, count * channels)
-    return _product(matrix, flat).reshape(-1, count, channels)
+    return _product(matrix, flat).reshape(len(matrix), count, channels)
 
 
 def from_grid(
@@ -134,7 +134,7 @@ def from_grid(
     """Coefficients of values on the grid ``[points, n, C]``, by quadrature."""
     points, count, channels = values.shape
     flat = _product(matrix, values.reshape(points, count * channels))
-    return flat.reshape(-1, count, channels).transpose(1, 0, 2)
+    return flat.reshape(len(matrix), count, channels).transpose(1, 0, 2)
 
 
 def _product(
@@ -149,7 +149,7 @@ def flatten_orders(orders: OrderFeatures) -> Float[Array, "edges rows C"]:
     """Features by order as one array: ``m = 0``, then ``+1, -1, +2, -2, ...``."""
     channels = orders[0].shape[-1]
     return jnp.concatenate(
-        [orders[0], *(x.reshape(x.shape[0], -1, channels) for x in orders[1:])], axis=1
+        [orders[0], *(x.reshape(len(x), 2 * x.shape[2], channels) for x in orders[1:])], axis=1
     )
 
 
@@ -160,4 +160,4 @@ def split_orders(
     edges, _, channels = features.shape
     sizes = [max_degree + 1] + [2 * (max_degree + 1 - m) for m in range(1, max_order + 1)]
     zero, *rest = jnp.split(features, np.cumsum(sizes)[:-1], axis=1)
-    return zero, *(x.reshape(edges, 2, -1, channels) for x in rest)
+    return zero, *(x.reshape(edges, 2, x.shape[1] // 2, channels) for x in rest)

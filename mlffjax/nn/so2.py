@@ -42,7 +42,8 @@ class SO2Linear(NamedTuple):
 
     def invariants(self, zero: Float[Array, "edges degrees C"]) -> Float[Array, "edges outputs"]:
         """All that comes of order 0, of features ``[edges, degrees, C]`` of that order."""
-        return zero.reshape(zero.shape[0], -1) @ self.zero + self.bias[None]
+        edges, degrees, channels = zero.shape
+        return zero.reshape(edges, degrees * channels) @ self.zero + self.bias[None]
 
     def __call__(
         self, orders: OrderFeatures, num_scalars: int = 0
@@ -50,20 +51,22 @@ class SO2Linear(NamedTuple):
         """Features by order ``[..., features]`` and invariants ``[edges, num_scalars]``."""
         edges, degrees = orders[0].shape[:2]
         scalars, zero = jnp.split(self.invariants(orders[0]), [num_scalars], axis=1)
-        result = [zero.reshape(edges, degrees, -1)]
+        result = [zero.reshape(edges, degrees, zero.shape[1] // degrees)]
         for m, (pair, kernel) in enumerate(zip(orders[1:], self.others, strict=True), start=1):
-            result.append(_order(kernel, pair.reshape(edges, 2, -1), degrees - m))
+            inputs = pair.shape[2] * pair.shape[3]
+            result.append(_order(kernel, pair.reshape(edges, 2, inputs), degrees - m))
         return tuple(result), scalars
 
 
 def _order(
     kernel: Float[Array, "inputs outputs"], pair: Float[Array, "edges 2 inputs"], degrees: int
 ) -> Float[Array, "edges 2 degrees features"]:
-    edges = pair.shape[0]
+    edges, width = pair.shape[0], kernel.shape[1]
     # Four parts: U of the real and V of the real, U of the imaginary and V of the imaginary.
-    real, real_v, imaginary_u, imaginary = jnp.split((pair @ kernel).reshape(edges, -1), 4, axis=1)
+    parts = jnp.split((pair @ kernel).reshape(edges, 2 * width), 4, axis=1)
+    real, real_v, imaginary_u, imaginary = parts
     rotated = jnp.concatenate([real - imaginary, imaginary_u + real_v], axis=1)
-    return rotated.reshape(edges, 2, degrees, -1)
+    return rotated.reshape(edges, 2, degrees, width // (2 * degrees))
 
 
 class SO2Parameters(nn.Module):

@@ -55,7 +55,8 @@ class Surroundings:
     def __call__(self, rows: EdgeTerms) -> EdgeTerms:
         basis, zonal, envelope = rows.edges
         radial = rows.shared(basis, rows.senders, rows.receivers) * envelope[:, None]
-        radial = radial.reshape(len(basis), len(zonal), -1)
+        degrees = len(zonal)
+        radial = radial.reshape(len(basis), degrees, radial.shape[1] // degrees)
         return EdgeTerms(receivers=rotate_back(zonal, (radial,), self.max_order))
 
 
@@ -69,7 +70,8 @@ class Logits:
         basis, zonal = rows.edges
         radial, to_logits, norm, vectors = rows.shared
         zero = _modulated(rows, radial, basis, zonal)[0]
-        hidden = to_logits.invariants(zero).reshape(len(basis), self.settings.heads, -1)
+        shape = (len(basis), self.settings.heads, self.settings.alpha)
+        hidden = to_logits.invariants(zero).reshape(shape)
         if norm is not None:
             hidden = layer_norm(hidden, *norm)
         return EdgeTerms(edges=jnp.einsum("eha,ah->eh", smooth_leaky_relu(hidden), vectors))
@@ -123,7 +125,8 @@ def _edge_activation(
 ) -> OrderFeatures:
     """Non-linearity of the messages, in the frame of the edge (sec. 4.3, fig. 2)."""
     if settings.activation == "gate":
-        return gate_orders(orders, scalars.reshape(len(scalars), -1, settings.hidden))
+        degrees = scalars.shape[1] // settings.hidden
+        return gate_orders(orders, scalars.reshape(len(scalars), degrees, settings.hidden))
     separable = settings.activation == "separable_s2"
     return silu_on_sphere(orders, settings.grid, jax.nn.silu(scalars) if separable else None)
 
@@ -132,6 +135,6 @@ def _scale_heads(
     features: Float[Array, "edges ... C"], weights: Float[Array, "edges heads"]
 ) -> Float[Array, "edges ... C"]:
     heads = weights.shape[1]
-    split = features.reshape(*features.shape[:-1], heads, -1)
+    split = features.reshape(*features.shape[:-1], heads, features.shape[-1] // heads)
     shape = (weights.shape[0], *(1,) * (features.ndim - 2), heads, 1)
     return (split * weights.reshape(shape)).reshape(features.shape)

@@ -93,7 +93,7 @@ def rotate(rotation: EdgeRotation, features: Float[Array, "edges LL C"]) -> Orde
         plus = [row[m] for row in rows[m:]]
         minus = [row[len(row) // 2 + m] for row in rows[m:]]
         pair = jnp.concatenate(plus + minus, axis=1)
-        orders.append(pair.reshape(pair.shape[0], 2, degrees - m, -1))
+        orders.append(pair.reshape(pair.shape[0], 2, degrees - m, pair.shape[2]))
     return tuple(orders)
 
 
@@ -115,8 +115,8 @@ def rotate_back(
     zero = jnp.split(orders[0], available, axis=1)
     others = []
     for pair in orders[1:]:
-        both = pair.reshape(edges, -1, channels)
-        others.append(jnp.split(both, both.shape[1], axis=1))
+        rows = 2 * pair.shape[2]
+        others.append(jnp.split(pair.reshape(edges, rows, channels), rows, axis=1))
     parts = []
     for degree, block in enumerate(rotation):
         top = min(degree, len(others))
