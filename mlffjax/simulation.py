@@ -20,6 +20,9 @@ from mlffjax.potential import Potential
 
 SETTINGS_FILE = "settings.yaml"
 SUMMARY_FILE = "summary.json"
+#: Change of the conserved energy, as a part of the kinetic energy, beyond which a run is doubted.
+#: Velocity Verlet at a sensible time step stays below a hundredth, an explosion is above one.
+DOUBTFUL_CHANGE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,7 @@ class Simulation:
       result: rows and final state.
       drift: slope of the conserved quantity in meV/atom/ps; ``None`` for an ensemble without
         one, for targets that change, and for too few rows.
+      change: largest departure of that quantity from its start in meV/atom; likewise ``None``.
       timestep_fs: in fs.
       folder: of the run.
       exit_code: of a command: 0, or 128 and the number of the signal that ended the run.
@@ -37,6 +41,7 @@ class Simulation:
 
     result: MDResult
     drift: float | None
+    change: float | None
     timestep_fs: float
     folder: Path
     exit_code: int = 0
@@ -57,12 +62,25 @@ class Simulation:
             rows.append(("volume", f"{volume:.2f} Å^3 (second half)"))
         if self.drift is not None:
             rows.append(("drift of conserved energy", f"{self.drift:+.4f} meV/atom/ps"))
+        if self.change is not None:
+            rows.append(("largest change of it", f"{self.change:.4f} meV/atom{self._doubt()}"))
         rows.append(
             ("speed", f"{speed:.0f} steps/s, {ns_per_day(speed, self.timestep_fs):.3g} ns/day")
         )
         rows.append(("neighbour list made", f"{result.rebuilds} times"))
         rows.append(("stretches redone", f"{result.redone_chunks}"))
         return rows
+
+    def _doubt(self) -> str:
+        """What to do about energy that came from nowhere, as by too long a time step."""
+        thermo, atoms = self.result.thermo, len(self.result.final.numbers)
+        usual = 1000 * float(np.median(thermo.kinetic)) / atoms
+        if self.change is None or self.change < DOUBTFUL_CHANGE * usual:
+            return ""
+        return (
+            f", {self.change / usual:.2g} times the kinetic energy: do not trust this run; shorten "
+            "the time step, relax the start, or improve the potential"
+        )
 
 
 def ns_per_day(steps_per_second: float, timestep_fs: float) -> float:
@@ -117,16 +135,22 @@ def simulate(
             stop=asked,
         )
     code = asked.exit_code if result.status == "interrupted" else 0
-    drift = _drift(result.thermo, settings, len(frame.numbers))
-    simulation = Simulation(result, drift, settings.timestep_fs, folder, code)
+    drift, change = _conservation(result.thermo, settings, len(frame.numbers))
+    simulation = Simulation(result, drift, change, settings.timestep_fs, folder, code)
     write_text(folder / SUMMARY_FILE, json.dumps(dict(simulation.rows()), indent=1) + "\n")
     _draw(simulation, settings, len(frame.numbers))
     return simulation
 
 
-def _drift(thermo: Thermo, settings: MDSettings, num_atoms: int) -> float | None:
+def _conservation(
+    thermo: Thermo, settings: MDSettings, num_atoms: int
+) -> tuple[float | None, float | None]:
+    """Drift in meV/atom/ps and largest change in meV/atom of what is conserved, if known."""
     known = len(thermo.step) > 2 and bool(np.isfinite(thermo.conserved).all())
-    return 1000 * energy_drift(thermo, num_atoms)[0] if known and not settings.ramped else None
+    if not known or settings.ramped:
+        return None, None
+    change = np.abs(thermo.conserved - thermo.conserved[0]).max() / num_atoms
+    return 1000 * energy_drift(thermo, num_atoms)[0], 1000 * float(change)
 
 
 class _Bar:

@@ -19,6 +19,7 @@ from mlffjax.config.md import MDSettings
 from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.config.training import MDValidationSettings
 from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
+from mlffjax.data.loader import name_of
 from mlffjax.data.statistics import Statistics, compute_statistics
 from mlffjax.fine_tuning import starting_potential
 from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
@@ -163,27 +164,29 @@ def _saved_start(
 def _checked_statistics(sets: DataSets, baseline: Baseline, cutoff: float) -> Statistics:
     """Statistics of the training frames, after a look at the others."""
     statistics = compute_statistics(sets.train, baseline, cutoff)
-    for frames in (sets.valid, sets.test):
-        _check_frames(frames, baseline, statistics)
+    for part, frames in (("validation", sets.valid), ("test", sets.test)):
+        _check_frames(part, frames, baseline, statistics)
     return statistics
 
 
-def _check_frames(frames: Sequence[Frame], baseline: Baseline, trained: Statistics) -> None:
+def _check_frames(
+    part: str, frames: Sequence[Frame], baseline: Baseline, trained: Statistics
+) -> None:
     """Find what is wrong with validation and test frames before hours of training.
 
     Raises:
       ValueError: a frame without a neighbour list, or an element that no training frame has.
     """
-    if not len(frames):
-        return
-    unknown = set(compute_statistics(frames, baseline, trained.cutoff).elements)
-    unknown -= set(trained.elements)
-    if unknown:
-        symbols = ", ".join(chemical_symbols[z] for z in sorted(unknown))
-        raise ValueError(
-            f"got validation or test frames with {symbols}, which no training frame has; expected "
-            "the elements of the training frames; change the split or the files"
-        )
+    for k, frame in enumerate(frames):
+        unknown = sorted(set(frame.numbers.tolist()) - set(trained.elements))
+        if unknown:
+            raise ValueError(
+                f"got {', '.join(chemical_symbols[z] for z in unknown)} in frame "
+                f"{name_of(frame, k)} of the {part} frames, which no training frame has; expected "
+                "the elements of the training frames; change the files, or data.split (its seed)"
+            )
+    if len(frames):
+        compute_statistics(frames, baseline, trained.cutoff)
 
 
 def check_folder(settings: RunSettings, *, resume: bool, overwrite: bool) -> Path:
@@ -365,7 +368,7 @@ def metrics_table(metrics: Metrics) -> str:
     ]
     lines = [f"{'':<16}{'MAE':>10}{'RMSE':>10}"]
     lines += [
-        f"{name:<16}{1e3 * mae:>10.3f}{1e3 * rmse:>10.3f}  {unit}"
+        f"{name:<16} {1e3 * mae:>9.3f} {1e3 * rmse:>9.3f}  {unit}"
         for name, mae, rmse, unit in rows
         if mae is not None and rmse is not None
     ]

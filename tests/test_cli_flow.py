@@ -145,6 +145,7 @@ def test_info_describes_the_potential(run, capsys):
     assert "so3krates" in shown
     assert "H, C, O" in shown
     potential = checkpoint.load(run)
+    assert f"H {potential.shift[0]:.4f}, C" in shown
     assert f"{potential.num_parameters:,}" in shown
 
 
@@ -297,6 +298,21 @@ def test_wrong_frames_are_refused(kind, trained, frames, tmp_path, capsys):
     assert says in message
     assert "wrong.extxyz" in message
     assert not folder.exists()
+
+
+def test_an_element_of_no_training_frame_is_named_with_its_frame(trained, frames, tmp_path, capsys):
+    numbers = np.array(frames[0].numbers)
+    numbers[0] = 16
+    write_extxyz([frames[0], replace(frames[0], numbers=numbers)], tmp_path / "strange.extxyz")
+    folder = f"output.folder={tmp_path / 'run'}"
+    split = "data.split={train: rest, valid: 4}"
+    test = f"data.test={tmp_path / 'strange.extxyz'}"
+    message = refused(["train", trained / "run.yaml", split, test, folder], capsys)
+    assert "got S in frame strange.extxyz#1 of the test frames" in message
+
+
+def test_a_folder_is_no_file_of_frames(run, tmp_path, capsys):
+    assert f"got the folder {tmp_path}" in refused(["evaluate", run, tmp_path], capsys)
 
 
 def test_an_unknown_element_is_refused(run, tmp_path, capsys):

@@ -98,3 +98,15 @@ def test_a_second_signal_ends_the_process_as_before():
         assert asked.exit_code == 130
         assert signal.getsignal(signal.SIGINT) is before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_whose_energy_came_from_nowhere_is_doubted(start, tmp_path, monkeypatch, capsys):
+    arguments = ["md", "model", start, "ensemble=nve", "steps=40", "temperature=60"]
+    assert main([*arguments, "timestep_fs=2", "--out", str(tmp_path / "good")]) == 0
+    said = capsys.readouterr().out
+    assert "largest change of it" in said
+    assert "do not trust" not in said
+    # Of a sound run, too, some energy comes and goes.
+    monkeypatch.setattr(simulation, "DOUBTFUL_CHANGE", 1e-6)
+    assert main([*arguments, "timestep_fs=2", "--out", str(tmp_path / "bad")]) == 0
+    assert "times the kinetic energy: do not trust this run" in capsys.readouterr().out

@@ -67,6 +67,7 @@ def _potential(potential: "Potential") -> list[tuple[str, str]]:
         ("dtype", str(potential.dtype)),
         ("elements", ", ".join(symbols)),
         ("baseline E0 (eV)", ", ".join(energies)),
+        ("shift besides E0 (eV)", _shift(symbols, potential.shift)),
         ("scale (eV)", f"{potential.scale:.6g}"),
         ("forces", "direct" if potential.module.direct_forces else "energy gradient"),
     ]
@@ -76,6 +77,13 @@ def _potential(potential: "Potential") -> list[tuple[str, str]]:
         else:
             rows.append((section, _short(values)))
     return rows
+
+
+def _shift(symbols: list[str], shift: "tuple[float, ...] | None") -> str:
+    """What every atom has besides E0 and the network, a lone one too."""
+    if shift is None:
+        return "none"
+    return ", ".join(f"{s} {e:.4f}" for s, e in zip(symbols, shift, strict=True))
 
 
 def _short(value: object) -> str:

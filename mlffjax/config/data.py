@@ -144,6 +144,9 @@ class BaselineSettings(Settings):
         ``least_squares`` (a fit of the training energies), ``none`` (zero), or ``auto``: given
         where energies are given, else those of ``model.start`` shifted to fit the training
         energies best, else isolated where those frames cover all elements, else least squares.
+        Of a lone atom, whose frames are not trained on, the potential makes E0, the mean
+        interaction energy per atom of the training frames (the shift in ``mlffjax info``) and what
+        the network adds: for energies of atomization and broken bonds train on such frames.
       energies: eV by chemical symbol.
     """
 

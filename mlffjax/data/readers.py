@@ -52,6 +52,8 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
 
 
 def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
+    if path.is_dir():
+        raise IsADirectoryError(f"got the folder {path}; expected a file of frames; name one in it")
     if not path.is_file():
         raise FileNotFoundError(f"got no file {path}; expected a file of frames; check the path")
     if not path.stat().st_size:
