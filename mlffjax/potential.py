@@ -280,7 +280,8 @@ class Potential:
                 f"got {self.edges_per_block} edges a block; expected at least one, or None"
             )
         graph = jax.tree.map(jnp.asarray, graph)
-        if graph.positions.dtype != self.dtype:
+        dtypes = {x.dtype for x in jax.tree.leaves(self.params) if _is_float(x)}
+        if dtypes and dtypes != {graph.positions.dtype}:
             raise ValueError(
                 f"got positions in {graph.positions.dtype} for parameters in {self.dtype}; "
                 "expected the same; make the graph with dtype=potential.dtype, or use "

@@ -15,6 +15,7 @@ LAYERS = (
     ("neighbors",),
     ("data",),
     ("nn",),
+    ("precision",),
     ("models",),
     ("potential",),
     ("checkpoint", "calculator", "pair_potentials", "stillinger_weber_model"),

@@ -63,6 +63,7 @@ def test_first_peak_of_a_parabola(argon):
     assert argon.first_peak(r, 2 - (r - 0.433) ** 2)["r"] == pytest.approx(0.433)
 
 
+@pytest.mark.slow
 def test_pressure_and_energy_of_a_dense_fluid(johnson, argon):
     temperature, density, sigma, epsilon = 2.0, 0.5, argon.SIGMA, argon.EPSILON
     kelvin = temperature * epsilon / BOLTZMANN

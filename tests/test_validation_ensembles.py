@@ -27,6 +27,7 @@ def test_langevin_dynamics_of_oscillators_passes(ensembles):
     assert min(row["exact"]) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_thermostat_without_fluctuations_is_found_out(ensembles):
     row = verdict(ensembles, "wrong: Berendsen's thermostat", 15_000)
     assert not row["passes"]
