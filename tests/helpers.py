@@ -94,16 +94,13 @@ class Model:
         *,
         compressed: bool = False,
     ) -> None:
-        key, noise = jax.random.split(jax.random.key(seed))
+        noise = np.random.default_rng(seed)
         # Compiled, so that the compilation cache keeps it.
         init = jax.jit(lambda key: Potential.init(module, ELEMENTS, key, dtype=jnp.float64))
-        potential = init(key)
+        potential = init(jax.random.key(seed))
         # Noise on everything, because a bias of zero hides what it would break.
         leaves, tree = jax.tree.flatten(potential.params)
-        leaves = [
-            x + 0.1 * jax.random.normal(k, x.shape, x.dtype)
-            for x, k in zip(leaves, jax.random.split(noise, len(leaves)), strict=True)
-        ]
+        leaves = [x + jnp.asarray(noise.normal(0, 0.1, x.shape), x.dtype) for x in leaves]
         potential = potential.replace(params=jax.tree.unflatten(tree, leaves))
         self.potential = potential.compressed() if compressed else potential
         self.module = self.potential.module
