@@ -58,7 +58,9 @@ def measure(degree: int, cell: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--degrees", type=int, nargs="+", default=[2, 4, 6])
     parser.add_argument("--cells", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--layers", type=int, default=2)

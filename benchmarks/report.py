@@ -91,7 +91,10 @@ def figure(results: Sequence[Result], path: Path) -> None:
             for k, kind in enumerate(dict.fromkeys(map(_kind, own))):
                 points = sorted((r["atoms"], r["ms"]) for r in own if _kind(r) == kind)
                 label = "" if k else f"{code}: {model}"
-                _curve(axis, points, label, models.index(model), codes.index(code))
+                place = codes.index(code)
+                # One model: a colour for each code tells more than one for all.
+                shade = models.index(model) if len(models) > 1 else place
+                _curve(axis, points, label, shade, place)
         axis.set(xscale="log", yscale="log", xlabel="atoms", ylabel="ms")
         axis.xaxis.set_minor_formatter("")
         # A single point is not to fill the panel with its quartiles.
@@ -109,7 +112,7 @@ def _kind(result: Result) -> str:
 
 
 def _curve(
-    axis: Any, points: Sequence[tuple[int, Sequence[float]]], label: str, model: int, code: int
+    axis: Any, points: Sequence[tuple[int, Sequence[float]]], label: str, shade: int, code: int
 ) -> None:
     atoms, times = np.array([p[0] for p in points]), np.array([p[1] for p in points])
     axis.errorbar(
@@ -117,7 +120,7 @@ def _curve(
         times[:, 1],
         yerr=np.abs(times[:, [0, 2]] - times[:, [1]]).T,
         label=label,
-        color=plt.colormaps["tab20"]((2 * model + model // 10) % 20),
+        color=plt.colormaps["tab20"]((2 * shade + shade // 10) % 20),
         marker="osv^D"[code % 5],
         linestyle=("-", "--", ":", "-.", (0, (1, 3)))[code % 5],
         markersize=4,

@@ -146,7 +146,7 @@ def _without_gaps(
     return positions
 
 
-def complete_cell(cell: HostCell, pbc: HostPbc) -> np.ndarray:
+def complete_cell(cell: HostCell, pbc: HostPbc) -> HostCell:
     """A cell of full rank: rows of directions that are not periodic replaced by normals.
 
     Raises:

@@ -20,7 +20,7 @@ from mlffjax.md.device_neighbors import plan_neighbors
 from mlffjax.md.engine import run_md
 from mlffjax.md.observables import energy_drift
 from mlffjax.md.structure import frame_of
-from mlffjax.models import SO3krates
+from mlffjax.models import SchNet, SO3krates
 from mlffjax.neighbors import neighbor_list
 from mlffjax.potential import Potential
 
@@ -151,7 +151,8 @@ def test_overflow_is_redone_and_changes_nothing(monkeypatch):
 
 @pytest.mark.parametrize("skin", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_a_list_of_pairs_gives_the_run_of_a_list_of_edges(monkeypatch, skin):
-    module = SO3krates(cutoff=3.0, num_features=12, num_layers=1, num_heads=2, num_radial=8)
+    module = SchNet(cutoff=3.0, num_features=8, num_layers=1, num_basis=8)
+    assert module.pairwise
     potential = _potential(module, [6, 8, 1], scale=0.1)
     settings = _settings(steps=40, timestep_fs=0.5, skin=skin)
     plans = []

@@ -70,5 +70,6 @@ def test_a_temperature_ramp_by_jax_md():
     neighbor = fns.allocate(positions)
     init, step = simulate.nvt_nose_hoover(fns.force_fn, fns.shift_fn, dt=0.1, kT=0.01)
     state = init(jax.random.key(1), positions, mass=40.0, neighbor=neighbor)
-    state = jax.jit(step)(state, neighbor=neighbor, kT=0.02)
-    assert np.isfinite(state.position).all()
+    program = jax.jit(step)
+    hot, cold = (program(state, neighbor=neighbor, kT=kT).momentum for kT in (0.02, 0.01))
+    assert np.linalg.norm(hot) > np.linalg.norm(cold) > 0

@@ -218,9 +218,11 @@ def test_the_number_of_copies_is_a_setting_of_replicas_alone():
 def test_a_network_of_the_registry():
     module = SO3krates(num_features=16, num_layers=1, num_heads=2, degrees=(1, 2), cutoff=4.0)
     potential = _potential(module)
-    structures = [molecule("CH3CH2OH"), molecule("H2O")]
+    structures = [molecule("CH3CH2OH") for _ in range(2)]
+    structures[1].rattle(0.05, seed=1)
     settings = _settings(steps=20, temperature=50.0)
     together = run_replicas(potential, structures, settings)
+    assert together[0].final.energy != together[1].final.energy
     for k, result in enumerate(together):
         single = settings.model_copy(update={"seed": k})
         _same(result, run_md(potential, structures[k], single), atol=1e-8)

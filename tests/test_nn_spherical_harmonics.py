@@ -20,10 +20,14 @@ def test_equal_to_e3x(max_degree):
     np.testing.assert_allclose(result, expected, atol=1e-12)
 
 
-def test_derivatives_are_finite_along_every_axis():
+def test_derivatives_on_every_axis_are_those_of_finite_differences():
     axes = jnp.asarray(np.concatenate([np.eye(3), -np.eye(3)]))
-    jacobian = jax.jacfwd(lambda r: spherical_harmonics(r, 4))(axes)
-    assert np.isfinite(jacobian).all()
+    along = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3)))
+    function = lambda r: spherical_harmonics(r, 4)  # noqa: E731
+    slope = jax.jvp(function, (axes,), (along,))[1]
+    step = 1e-5
+    numeric = (function(axes + step * along) - function(axes - step * along)) / (2 * step)
+    np.testing.assert_allclose(slope, numeric, atol=1e-7)
 
 
 def test_dtype_is_kept():

@@ -1,13 +1,16 @@
 """How fast MACE learns here and in mace-torch, step by step with the same settings.
 
-python learning.py setup FOLDER train_300K.xyz      # division, batches, scales
-python reference_training.py FOLDER train_300K.xyz  # mace-torch, in its environment
-python learning.py run FOLDER train_300K.xyz NAME ...  # of VARIANTS
-python learning.py figure FOLDER                    # results/learning.json, learning.png
+    python learning.py setup FOLDER train_300K.xyz      # division, batches, scales
+    python reference_training.py FOLDER train_300K.xyz  # mace-torch, in its environment
+    python learning.py run FOLDER train_300K.xyz NAME ...
+    python learning.py figure FOLDER                    # learning.json, learning.png
+
+The variant ``initial`` starts from the random weights of mace-torch's run, ``same`` from ones
+drawn here.
 """
 
+import argparse
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +29,6 @@ from mlffjax.workflow import prepare
 HERE = Path(__file__).parent
 STEPS = 1000
 PAPER_LOSS = {"energy_weight": 1.0, "forces_weight": 1000.0, "forces_by": "atom"}
-#: ``initial`` starts from the random weights of mace-torch's run, ``same`` from ones drawn here.
 VARIANTS = ("same", "initial")
 #: Label, colour and line of each curve.
 CURVES = {
@@ -109,12 +111,19 @@ def errors(folder: Path, name: str) -> dict[str, list[float]]:
     }
 
 
-def draw(folder: Path) -> None:
-    """Validation errors of the runs there are."""
+def draw(folder: Path, out: Path) -> None:
+    """Validation errors of the runs there are.
+
+    Raises:
+      SystemExit: there are none.
+    """
     runs = [n for n in CURVES if (folder / f"{n}.json").exists() or (folder / n / "best").exists()]
+    if not runs:
+        raise SystemExit(f"got no run in {folder}; expected some of {', '.join(CURVES)}; run them")
     found = {name: errors(folder, name) for name in runs}
-    (HERE / "results" / "learning.json").write_text(json.dumps(found) + "\n")
-    with figure(HERE / "results" / "learning.png", 6.4, 4.2) as ax:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "learning.json").write_text(json.dumps(found) + "\n")
+    with figure(out / "learning.png", 6.4, 4.2) as ax:
         for name, result in found.items():
             label, colour, line = CURVES[name]
             ax.plot(result["step"], result["forces_rmse"], line, color=colour, label=label)
@@ -127,12 +136,29 @@ def draw(folder: Path) -> None:
         ax.legend()
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("setup", "run", "figure"):
+        child = commands.add_parser(command)
+        child.add_argument("folder", type=Path, help="of the runs")
+        if command == "figure":
+            child.add_argument("--out", type=Path, default=HERE / "results", help="of the results")
+            continue
+        child.add_argument("data", type=Path, help="frames of acetylacetone at 300 K")
+        if command == "run":
+            child.add_argument("variants", nargs="+", choices=VARIANTS)
+    args = parser.parse_args()
+    if args.command == "setup":
+        setup(args.data, args.folder)
+    elif args.command == "run":
+        for variant in args.variants:
+            run(args.data, args.folder, variant)
+    else:
+        draw(args.folder, args.out)
+
+
 if __name__ == "__main__":
-    command, where, *rest = sys.argv[1:]
-    if command == "setup":
-        setup(Path(rest[0]), Path(where))
-    elif command == "run":
-        for variant in rest[1:]:
-            run(Path(rest[0]), Path(where), variant)
-    elif command == "figure":
-        draw(Path(where))
+    main()

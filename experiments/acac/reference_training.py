@@ -8,9 +8,9 @@ reads ``FOLDER/setup.npz``, writes ``FOLDER/initial.model`` (the pickled model b
 step) and ``FOLDER/mace_torch.json``, the errors on the validation frames by step.
 """
 
+import argparse
 import copy
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -120,8 +120,13 @@ def train(setup: dict, path: Path, folder: Path) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="with setup.npz")
+    parser.add_argument("data", type=Path, help="the frames that setup was given")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float32)
-    where = Path(sys.argv[1])
-    with np.load(where / "setup.npz") as archive:
-        train(dict(archive), Path(sys.argv[2]), where)
+    with np.load(args.folder / "setup.npz") as archive:
+        train(dict(archive), args.data, args.folder)

@@ -2,12 +2,12 @@
 
     python table.py runs/acac test_MD_300K.xyz test_MD_600K.xyz
 
-prints a Markdown table and writes ``results/NAME.json`` and ``results/learning_curves.png``.
-Of a model without a run the stored result is shown.
+prints a Markdown table and writes ``NAME.json`` and ``learning_curves.png``. Of a model without
+a run the stored result is shown.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,9 @@ def errors(run: Path, tests: list[Path]) -> dict[str, Any]:
     return result
 
 
-def curves(results: list[dict[str, Any]]) -> None:
-    with figure(HERE / "results" / "learning_curves.png", 9.0, 3.8, columns=2) as axes:
+def curves(path: Path, results: list[dict[str, Any]]) -> None:
+    """Validation errors by step."""
+    with figure(path, 9.0, 3.8, columns=2) as axes:
         for ax, key, what in zip(
             axes,
             ("valid_forces_rmse", "valid_energy_rmse"),
@@ -80,24 +81,33 @@ def curves(results: list[dict[str, Any]]) -> None:
         axes[0].legend()
 
 
-def main(runs: Path, tests: list[Path]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, help="folder of the runs")
+    parser.add_argument("tests", type=Path, nargs=2, help="frames at 300 K and at 600 K")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="of the results")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     results = []
     print("| | parameters | steps | 300 K: E, F | 600 K: E, F |\n|---|---|---|---|---|")
     for name, title in NAMES.items():
-        target = HERE / "results" / f"{name}.json"
-        done = (runs / name / "best").exists()
+        target = args.out / f"{name}.json"
+        done = (args.runs / name / "best").exists()
         if not done and not target.exists():
             continue
-        result = errors(runs / name, tests) if done else json.loads(target.read_text())
+        result = errors(args.runs / name, args.tests) if done else json.loads(target.read_text())
         results.append(result)
-        target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps(result, indent=1) + "\n")
         cells = " | ".join(
             f"{t['energy_rmse']:.1f}, {t['forces_rmse']:.1f}" for t in result["test"].values()
         )
         print(f"| {title} | {result['parameters']:,} | {result['steps']:,} | {cells} |", flush=True)
-    curves(results)
+    if not results:
+        parser.error(f"got no finished run in {args.runs}; expected {', '.join(NAMES)}")
+    curves(args.out / "learning_curves.png", results)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]])
+    main()

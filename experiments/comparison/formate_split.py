@@ -7,7 +7,7 @@ positions are in none of the first. (The files number the frames of a trajectory
 has another number in each.)
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +22,8 @@ NUM_VALID = 50
 SAME = 1e-3
 
 
-def main(first: str, second: str, target: Path) -> None:
+def main(first: Path, second: Path, target: Path) -> None:
+    """Write the split of the frames of both files."""
     left, right = (cast(list[Atoms], ase.io.read(path, ":")) for path in (first, second))
     known = np.array([atoms.positions for atoms in left])
     test, nearest = [], []
@@ -48,4 +49,11 @@ def main(first: str, second: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("first", type=Path, help="frames that train and validate")
+    parser.add_argument("second", type=Path, help="frames of which the others test")
+    parser.add_argument("target", type=Path, help="the split, to write")
+    args = parser.parse_args()
+    main(args.first, args.second, args.target)

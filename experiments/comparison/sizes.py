@@ -3,7 +3,7 @@
 Shapes only, nothing is computed. The number of elements decides how many rows embeddings have.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import jax
@@ -23,5 +23,12 @@ def parameters(config: Path, num_elements: int) -> int:
 
 
 if __name__ == "__main__":
-    for config, elements in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", nargs="+", metavar="CONFIG ELEMENTS", help="in turn")
+    words = parser.parse_args().pairs
+    if len(words) % 2:
+        parser.error(f"got {len(words)} words; expected a number of elements after each file")
+    for config, elements in zip(words[::2], words[1::2], strict=True):
         print(f"{config}: {parameters(Path(config), int(elements)):,} ({elements} elements)")

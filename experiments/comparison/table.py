@@ -4,8 +4,8 @@ Prints a Markdown table and writes ``learning_curves.png`` beside the results. W
 those models, in their order.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +87,24 @@ def curves(path: Path, results: list[dict[str, Any]]) -> None:
 
 
 def main(folder: Path, names: list[str]) -> None:
+    """Print the table and draw the curves.
+
+    Raises:
+      SystemExit: no result there.
+    """
     files = [folder / f"{n}.json" for n in names] if names else sorted(folder.glob("*.json"))
+    if not files:
+        raise SystemExit(f"got no result in {folder}; expected NAME.json; run run.py first")
     results = [json.loads(file.read_text()) for file in files]
     print(markdown(results))
     curves(folder / "learning_curves.png", results)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the results")
+    parser.add_argument("names", nargs="*", help="models, all by default")
+    args = parser.parse_args()
+    main(args.folder, args.names)

@@ -1,7 +1,7 @@
 """``python figure.py results``: total energy along NVE, published face against default face."""
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,15 @@ def panel(ax: Axes, face: str, run: dict[str, Any], colour: str) -> None:
 
 
 def main(folder: Path) -> None:
+    """Draw ``drift.png`` beside the results.
+
+    Raises:
+      SystemExit: no result there.
+    """
     runs = {file.stem: json.loads(file.read_text()) for file in folder.glob("*.json")}
     names = [name for name in TITLES if name in runs]
+    if not names:
+        raise SystemExit(f"got no result in {folder}; expected NAME.json; run run.py first")
     with figure(folder / "drift.png", 4.0 * len(names), 4.0, columns=len(names)) as axes:
         for ax, name in zip(axes, names, strict=True):
             for face, suffix, colour in FACES:
@@ -39,4 +46,6 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of the results")
+    main(parser.parse_args().folder)

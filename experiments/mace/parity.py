@@ -7,8 +7,8 @@ largest of their kind. Both compute in double precision, except for models store
 with which mace-torch computes in float32.
 """
 
+import argparse
 import gzip
-import sys
 import tempfile
 from pathlib import Path
 
@@ -49,10 +49,17 @@ def deviations(folder: Path, name: str) -> tuple[int, int, dict[str, float]]:
 
 
 def main(folder: Path) -> None:
-    """Print one line a model."""
+    """Print one line a model.
+
+    Raises:
+      SystemExit: no checkpoint there.
+    """
+    paths = sorted(folder.glob("*.model.gz"))
+    if not paths:
+        raise SystemExit(f"got no NAME.model.gz in {folder}; write them with reference.py")
     print("| model | parameters here / mace-torch | energy, eV | forces | stress |")
     print("|---|---|---|---|---|")
-    for path in sorted(folder.glob("*.model.gz")):
+    for path in paths:
         name = path.name.removesuffix(".model.gz")
         ours, theirs, worst = deviations(folder, name)
         row = " | ".join(f"{value:.1e}" for value in worst.values())
@@ -60,4 +67,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="what reference.py has written")
+    main(parser.parse_args().folder)

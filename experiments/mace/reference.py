@@ -9,9 +9,9 @@ structures, in eV and Angstrom, and ``FOLDER/pair_functions.npz``. ``parity.py``
 models with mlffjax; ``tests/data/interop`` has some of the files.
 """
 
+import argparse
 import gzip
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,4 +190,10 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the files, to write")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(MODELS)}; all by default")
+    args = parser.parse_args()
+    main(args.folder, args.names)

@@ -124,16 +124,19 @@ def throughput(potential: Potential, folder: Path, rounds: int = 2) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("conformers", "throughput"))
-    parser.add_argument("model")
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("model", help="potential of ethanol")
+    parser.add_argument("--folder", type=Path, required=True, help="of the search")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="of the results")
     args = parser.parse_args()
     potential = mlffjax.load(args.model)
     run = conformers if args.what == "conformers" else throughput
     result = run(potential, args.folder)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"ethanol_{args.what}.json").write_text(json.dumps(result, indent=1) + "\n")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / f"ethanol_{args.what}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

@@ -1,7 +1,7 @@
 """Lennard-Jones clusters by minima hopping: which minimum after how many force calls.
 
-    python lennard_jones.py 13 --steps 500
-    python lennard_jones.py 38 --walkers 8 --minutes 15
+    python lennard_jones.py 13 --steps 500 --folder FOLDER
+    python lennard_jones.py 38 --walkers 8 --minutes 15 --folder FOLDER
 
 eV stands for epsilon and Angstrom for sigma; the start is random.
 """
@@ -45,17 +45,24 @@ def random_cluster(num_atoms: int, seed: int) -> ase.Atoms:
     return ase.Atoms(["Ar"] * num_atoms, np.array(points))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("atoms", type=int)
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("atoms", type=int, choices=sorted(KNOWN))
     parser.add_argument("--walkers", type=int, default=8)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=15.0, help="of processor time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--soften", type=int, default=0, help="steps of softening")
-    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="of the search")
     parser.add_argument("--resume", action="store_true")
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=RESULTS, help="of the results")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
     potential = lennard_jones(depth=1.0, diameter=1.0, cutoff=30.0, dtype=np.float64)
     settings = HoppingSettings(
         walkers=args.walkers,
@@ -102,9 +109,9 @@ def main() -> None:
         "processor_seconds_of_the_last_process": time.process_time() - begin,
         "seconds_of_the_last_process": time.perf_counter() - clock,
     }
-    RESULTS.mkdir(exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     name = f"lj{args.atoms}_seed{args.seed}_soften{args.soften}.json"
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / name).write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 
 

@@ -94,20 +94,23 @@ def compare(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", help="potential of ethanol")
     parser.add_argument("--rattle", type=float, default=0.05, help="in Angstrom")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--methods", nargs="+", choices=list(OPTIMIZERS), default=["lbfgs", "fire"])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="of the results")
     args = parser.parse_args()
     potential = mlffjax.load(args.model)
     structures = rattled(100, args.rattle)
-    RESULTS.mkdir(exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     for method in args.methods:
         settings = RelaxSettings(method=method, fmax=5e-4, steps=2000, batch_size=100)
         row = json.dumps(compare(potential, structures, settings, args.rounds), indent=1)
         print(row, flush=True)
-        (RESULTS / f"relax_vs_ase_{method}.json").write_text(row + "\n")
+        (args.out / f"relax_vs_ase_{method}.json").write_text(row + "\n")
 
 
 if __name__ == "__main__":

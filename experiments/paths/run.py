@@ -344,7 +344,9 @@ def ethanol(potential: Potential, wanted: list[str], out: Path) -> dict:
 def main() -> None:
     """Run the parts that are asked for and add their numbers to results.json."""
     jax.config.update("jax_enable_x64", True)
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, help="potential of ethanol")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))

@@ -152,7 +152,9 @@ def draw(path: Path, rows: list[dict[str, Any]], reference: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", nargs="+", metavar="NAME=FOLDER", help="trained potentials")
     parser.add_argument("--steps", type=int, default=20000, help="of a training (20000)")
     parser.add_argument("--ps", type=float, default=300.0, help="length of a run (300)")

@@ -1,6 +1,7 @@
 """Labelled silicon of Stillinger and Weber: ``python silicon_frames.py silicon.extxyz``."""
 
-import sys
+import argparse
+from pathlib import Path
 
 from mlffjax.data.extxyz import write_extxyz
 from mlffjax.md.stillinger_weber import silicon_frames
@@ -10,5 +11,8 @@ MAX_RATTLE = 0.22
 FRAMES = 640
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", type=Path, help="extended XYZ, to write")
+    target = parser.parse_args().target
     frames = silicon_frames(FRAMES, seed=5, max_rattle=MAX_RATTLE, max_strain=0.04)
-    print(f"{write_extxyz(frames, sys.argv[1])} frames of {len(frames[0].numbers)} atoms")
+    print(f"{write_extxyz(frames, target)} frames of {len(frames[0].numbers)} atoms")

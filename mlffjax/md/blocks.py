@@ -92,13 +92,15 @@ class BlockMaker:
             cell=cell,
         )
 
-    def velocities(self, momenta: Float[np.ndarray, "... atoms 3"]) -> np.ndarray:
+    def velocities(
+        self, momenta: Float[np.ndarray, "... atoms 3"]
+    ) -> Float[np.ndarray, "... atoms 3"]:
         """Velocities in Angstrom/fs of momenta in sqrt(amu eV)."""
         return momenta / self.masses[:, None] / TIME_UNIT_FS
 
     def positions(
         self, positions: Float[np.ndarray, "... atoms 3"], cell: Float[np.ndarray, "... 3 3"]
-    ) -> np.ndarray:
+    ) -> Float[np.ndarray, "... atoms 3"]:
         """Positions where the user has them, from those in the state and the cell of then."""
         # A cell that moves carries all of space with it.
         moved = np.linalg.inv(self.cell) @ cell if self.moving_cell else np.eye(3)

@@ -1,4 +1,4 @@
-"""The registry of architectures: adding one is a file here and a line below."""
+"""The registry of architectures: adding one is a file here, its import and its name below."""
 
 from collections.abc import Mapping
 from dataclasses import fields

@@ -6,12 +6,12 @@ the padded entries.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mlffjax.graph import AtomGraph, EdgeGraph
 
 
-def masked(values: Float[Array, "n ..."], mask: Array) -> Float[Array, "n ..."]:
+def masked(values: Float[Array, "n ..."], mask: Bool[Array, "n"]) -> Float[Array, "n ..."]:
     """``values`` with zeros where ``mask`` ``[n]`` is false, in value and gradient."""
     return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - 1)), values, 0)
 
