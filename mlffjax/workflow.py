@@ -356,20 +356,22 @@ def write_evaluation(
 
 
 def metrics_table(metrics: Metrics) -> str:
-    """Errors as a text table; quantities without labels are left out."""
+    """Errors as a text table, with what they are about; quantities without labels are left out."""
+    rmse_of, atoms_of = metrics.forces_rmse_by_element, metrics.num_forces_by_element
     rows = [
-        ("energy", metrics.energy_mae, metrics.energy_rmse, "meV/atom"),
-        ("forces", metrics.forces_mae, metrics.forces_rmse, "meV/Å"),
+        ("energy", metrics.energy_mae, metrics.energy_rmse, "meV/atom", metrics.num_energies),
+        ("forces", metrics.forces_mae, metrics.forces_rmse, "meV/Å", metrics.num_forces),
         *(
-            (f"forces on {symbol}", value, metrics.forces_rmse_by_element[symbol], "meV/Å")
+            (f"forces on {symbol}", value, rmse_of[symbol], "meV/Å", atoms_of[symbol])
             for symbol, value in metrics.forces_mae_by_element.items()
         ),
-        ("stress", metrics.stress_mae, metrics.stress_rmse, "meV/Å³"),
+        ("stress", metrics.stress_mae, metrics.stress_rmse, "meV/Å³", metrics.num_stresses),
     ]
     lines = [f"{'':<16}{'MAE':>10}{'RMSE':>10}"]
     lines += [
-        f"{name:<16} {1e3 * mae:>9.3f} {1e3 * rmse:>9.3f}  {unit}"
-        for name, mae, rmse, unit in rows
+        f"{name:<16} {1e3 * mae:>9.3f} {1e3 * rmse:>9.3f}  {unit:<9} of {count:,} "
+        + ("atoms" if name.startswith("forces") else "structures")
+        for name, mae, rmse, unit, count in rows
         if mae is not None and rmse is not None
     ]
     return "\n".join(lines) if len(lines) > 1 else "no labels to compare with"

@@ -37,6 +37,8 @@ def test_errors_are_those_of_the_frames_one_by_one(potential: Potential) -> None
         assert getattr(metrics, f"{name}_rmse") == pytest.approx(rmse, rel=1e-9)
     assert metrics.forces_mae_by_element["O"] == pytest.approx(np.abs(oxygen).mean(), rel=1e-9)
     assert set(metrics.forces_rmse_by_element) == {"C", "O"}
+    assert (metrics.num_energies, metrics.num_stresses) == (3, 3)
+    assert (metrics.num_forces, metrics.num_forces_by_element["O"]) == (len(forces), len(oxygen))
     assert metrics.as_dict()["forces_mae/O"] == metrics.forces_mae_by_element["O"]
 
 
@@ -44,6 +46,7 @@ def test_frames_without_labels_are_predicted_and_not_compared(potential: Potenti
     bare = [Frame(f.numbers, f.positions, f.cell, f.pbc) for f in FRAMES[:2]]
     result = evaluate(potential, bare)
     assert result.metrics.energy_mae is None
+    assert result.metrics.num_forces == 0
     assert result.metrics.as_dict() == {}
     np.testing.assert_allclose(result.energy, evaluate(potential, FRAMES[:2]).energy, rtol=1e-14)
 
