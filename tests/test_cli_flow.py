@@ -233,14 +233,19 @@ class TestOutputFolder:
         assert "--resume" in refused(["train", copy], capsys)
         assert (copy.parent / "run" / "metrics.jsonl").read_text() == before
 
-    def test_a_run_is_overwritten_on_request(self, copy):
+    def test_a_run_is_overwritten_on_request(self, copy, capsys):
         run = copy.parent / "run"
         own = {p.relative_to(run) for p in run.rglob("*") if "checkpoints" not in p.parts}
         for name in ("md/trajectory.h5", "test/notes.txt"):
             (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_text("mine")
         plain = ["training.epochs=1", "output.figures=false"]
-        assert main(["train", str(copy), "--overwrite", *plain]) == 0
+        unit = "data.units.forces=Hartree/Bohr"
+        assert main(["train", str(copy), "--overwrite", *plain, unit]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        # Without a progress bar too.
+        assert any(line.startswith("step 2: validation loss") for line in shown)
+        assert shown[0].startswith("warning: the RMS force component is ")
         records = (run / "metrics.jsonl").read_text().splitlines()
         assert json.loads(records[-1])["step"] == 2
         # Of the earlier run nothing stays, and of other things nothing goes.

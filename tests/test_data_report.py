@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist
 from mlffjax.data.baseline import fit_baseline
 from mlffjax.data.consistency import check_consistency
 from mlffjax.data.report import make_report
+from mlffjax.data.report_warnings import training_warnings
 from mlffjax.data.statistics import compute_statistics
 from mlffjax.data.structure_checks import find_duplicates, without_box
 from mlffjax.plots.data_report import data_report
@@ -73,6 +74,24 @@ def test_energies_against_forces():
     assert result.force_slope == pytest.approx(1.0, abs=0.05)
     assert result.force_correlation > 0.99
     assert "energy differences are 23" in warnings_of([scaled(f, 23.06) for f in frames])
+
+
+def test_a_training_warns_of_units_and_reads_few_frames():
+    read = []
+
+    class Frames(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    frames = Frames(water_frames(40) * 60)
+    assert training_warnings(frames, 1.0) == ()
+    assert len(read) == len(set(read)) == 800
+    wrong = [scaled(f, 23.06) for f in water_frames(40)]
+    (line,) = training_warnings(wrong, 1.0)
+    assert "energy differences are 23" in line
+    assert len(training_warnings(wrong, 23.06)) == 2
+    assert training_warnings(wrong[:3], None) == ()
 
 
 def test_a_molecule_in_a_large_box_is_one():
