@@ -274,6 +274,8 @@ class Run:
             momenta = velocities.remove_drift(momenta, masses)
             if settings.remove_rotation and not self.frame.pbc.any():
                 momenta = velocities.remove_rotation(momenta, masses, positions)
+        if settings.exact_temperature:
+            momenta = velocities.scaled_to(momenta, masses, temperature, self.make.dof)
         return momenta
 
     def execute(
