@@ -1,5 +1,7 @@
 """Errors against those computed frame by frame, and evaluation of a data set."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from clusters import clusters, untrained
 from mlffjax.data.frames import Frame
 from mlffjax.potential import Potential
 from mlffjax.training import evaluate
+from mlffjax.training.evaluate import _batch
 from mlffjax.training.metrics import MetricsAccumulator
 
 FRAMES = clusters(3, (4, 6), periodic=True)
@@ -49,6 +52,23 @@ def test_frames_without_labels_are_predicted_and_not_compared(potential: Potenti
     assert result.metrics.num_forces == 0
     assert result.metrics.as_dict() == {}
     np.testing.assert_allclose(result.energy, evaluate(potential, FRAMES[:2]).energy, rtol=1e-14)
+
+
+def test_potentials_of_other_element_energies_and_provenance_share_a_program(
+    potential: Potential,
+) -> None:
+    before = evaluate(potential, FRAMES)
+    compiled = _batch._cache_size()
+    other = replace(
+        potential,
+        baseline=tuple(e - 1.0 for e in potential.baseline),
+        metadata='{"start": "runs/other"}',
+    )
+    after = evaluate(other, FRAMES)
+    assert _batch._cache_size() == compiled
+    sizes = [len(f.numbers) for f in FRAMES]
+    np.testing.assert_allclose(after.energy, before.energy - sizes, rtol=1e-14)
+    assert after.metrics.energy_mae != before.metrics.energy_mae
 
 
 def test_molecules_have_no_stress(potential: Potential) -> None:

@@ -144,9 +144,10 @@ class BaselineSettings(Settings):
         ``least_squares`` (a fit of the training energies), ``none`` (zero), or ``auto``: given
         where energies are given, else those of ``model.start`` shifted to fit the training
         energies best, else isolated where those frames cover all elements, else least squares.
-        Of a lone atom, whose frames are not trained on, the potential makes E0, the mean
-        interaction energy per atom of the training frames (the shift in ``mlffjax info``) and what
-        the network adds: for energies of atomization and broken bonds train on such frames.
+        Frames of isolated atoms are not trained on: the energy of a lone atom is not E0 but E0
+        plus the mean interaction energy per atom of the training frames (the shift in ``mlffjax
+        info``) plus what the network adds. For energies of atomization and broken bonds train on
+        frames with atoms pulled apart.
       energies: eV by chemical symbol.
     """
 

@@ -150,7 +150,7 @@ class Run:
     ) -> None:
         potential.check_elements(frame.numbers)
         _check_ensemble(potential, frame, settings)
-        self.potential, self.frame, self.settings = potential, frame, settings
+        self.potential, self.frame, self.settings = potential.interaction, frame, settings
         # All is computed there: far from the origin single precision is none.
         self.start, origin = about_origin(frame)
         self.masses = ase.data.atomic_masses[frame.numbers]

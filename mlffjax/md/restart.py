@@ -320,7 +320,7 @@ def _kept(settings: MDSettings) -> dict[str, Any]:
 
 
 def potential_digest(potential: Potential) -> str:
-    """A digest of the force field: of its model, elements, baseline and parameters."""
+    """A digest of what forces come from: model, elements, scale, shift and parameters."""
     what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
     return _digest(what, [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)])
 
