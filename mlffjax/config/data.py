@@ -94,7 +94,12 @@ class UnitSettings(Settings):
     @classmethod
     def _known_forces(cls, unit: str | None) -> str | None:
         if unit is not None:
-            force_conversion(unit)
+            energy, _, length = unit.rpartition("/")
+            if energy not in ENERGY or length not in LENGTH:
+                raise ValueError(
+                    f"energy/length, as eV/Angstrom, with one of {', '.join(ENERGY)} and one of "
+                    f"{', '.join(LENGTH)}"
+                )
         return unit
 
 
@@ -216,6 +221,6 @@ def force_conversion(unit: str) -> float:
 
 
 def _known(unit: str | None, table: dict[str, float]) -> str | None:
-    if unit is not None:
-        conversion(unit, table)
+    if unit is not None and unit not in table:
+        raise ValueError(f"one of {', '.join(table)}")
     return unit

@@ -186,7 +186,7 @@ class TrainingSettings(Settings):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("exactly one of 'epochs' and 'steps' is given")
+            raise ValueError("exactly one of 'epochs' and 'steps'; set the other to null")
         return self
 
     @model_validator(mode="after")

@@ -37,7 +37,7 @@ GROUP_KEYS = ("config_type", "group")
 LABEL_KEYS = {"energy": ENERGY_KEYS, "forces": FORCES_KEYS, "stress": STRESS_KEYS}
 
 POSITION_KEYS = ("pos", "coords", "R", "positions")
-NUMBER_KEYS = ("atomic_numbers", "nuclear_charges", "z", "numbers")
+NUMBER_KEYS = ("atomic_numbers", "nuclear_charges", "z", "Z", "numbers")
 CELL_KEYS = ("cell", "lattice")
 PBC_KEYS = ("pbc",)
 
