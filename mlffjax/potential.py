@@ -152,10 +152,10 @@ class Potential:
 
     @property
     def interaction(self) -> "Potential":
-        """The same interaction energies, forces and stresses, without element energies and metadata.
+        """Without element energies and metadata; interaction energies and forces are the same.
 
-        A compiled program serves all potentials whose static fields are equal; potentials that
-        differ in their element energies and in what is noted of them share the programs of this.
+        A compiled program serves all potentials whose static fields are equal: those that differ
+        in element energies and in what is noted of them share the programs of this one.
         """
         return replace(self, baseline=(0.0,) * len(self.elements), metadata="{}")
 

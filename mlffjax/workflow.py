@@ -278,8 +278,9 @@ def train(
     split_file = folder / SPLIT_FILE
     split = Split.load(split_file) if resume and split_file.is_file() else None
     ready = prepare(settings, split, newest(folder) if resume else None)
-    for line in ready.warnings if say is not None else ():
-        say(f"warning: {line}")
+    if say is not None:
+        for line in ready.warnings:
+            say(f"warning: {line}")
     # The earlier run goes only now, when the new one is known to start.
     if overwrite and folder.is_dir():
         _remove_run(folder)

@@ -143,8 +143,8 @@ def _numbers(raw: RawFrame) -> np.ndarray:
         )
     if not np.issubdtype(numbers.dtype, np.number) or not np.isfinite(numbers).all():
         raise ValueError(
-            f"{raw.name}: got the atomic numbers {numbers[:5].tolist()}; expected whole numbers from "
-            "1 to 118; write numbers in place of symbols, or set keys.numbers"
+            f"{raw.name}: got the atomic numbers {numbers[:5].tolist()}; expected whole numbers "
+            "from 1 to 118; write numbers in place of symbols, or set keys.numbers"
         )
     whole = numbers.astype(np.int64)
     if (whole != numbers).any() or whole.min() < 1 or whole.max() > 118:

@@ -226,9 +226,7 @@ def _relax(
     state = _begin(settings, begin, np.arange(size) < len(frames))
     redone, bare = 0, potential.interaction
     while bool(np.any(state.running)):
-        state = _advance(
-            plan, settings, coordinates, bare, slots, jnp.asarray(free), goals, state
-        )
+        state = _advance(plan, settings, coordinates, bare, slots, jnp.asarray(free), goals, state)
         if state.overflow:
             plan = enlarge(plan, int(state.edges_needed))
             state = replace(state, overflow=jnp.zeros((), bool))
