@@ -322,6 +322,13 @@ def test_numbers_that_are_not_finite_name_the_frame(tmp_path, what, value):
         read_frames(tmp_path / "n.extxyz")
 
 
+def test_units_of_what_has_its_own_are_refused(tmp_path):
+    write_hdf5(water_frames(1), tmp_path / "w.h5")
+    for path, what in ((tmp_path / "w.h5", "an HDF5 file"), ("builtin:ethanol", "a built-in set")):
+        with pytest.raises(ValueError, match=f"got units for {what}.*remove the units"):
+            read_frames(path, settings(units={"energy": "kcal/mol"}))
+
+
 def test_required_labels(tmp_path):
     frames = [isolated(1, -1.0), *water_frames(2), without(water_frames(1)[0], "forces")]
     write_extxyz(frames, tmp_path / "f.extxyz")

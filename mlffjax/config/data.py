@@ -59,11 +59,11 @@ class UnitSettings(Settings):
     ``r_unit``).
 
     Attributes:
-      energy: a name in :data:`mlffjax.units.ENERGY`.
-      length: a name in :data:`mlffjax.units.LENGTH`, of positions and cell.
+      energy: ``eV``, ``meV``, ``Hartree``, ``Ha``, ``Ry``, ``kcal/mol`` or ``kJ/mol``.
+      length: ``Angstrom``, ``Å``, ``Bohr``, ``nm`` or ``pm``; of positions and cell.
       forces: ``energy/length``, as ``kcal/mol/Angstrom``; from the two above by default.
-      stress: a name in :data:`mlffjax.units.PRESSURE`; eV/Angstrom^3 by default. A virial is
-        in the unit of the energy.
+      stress: ``eV/Angstrom^3`` (the default), ``eV/Å^3``, ``GPa``, ``kbar``, ``bar`` or
+        ``Hartree/Bohr^3``. A virial is in the unit of the energy.
       stress_sign: ``tension`` where a stretched crystal has a positive stress (ASE),
         ``compression`` where a compressed one has (VASP's OUTCAR). By default tension for a
         stress and compression for a virial (the custom of QUIP's and MACE's files).
