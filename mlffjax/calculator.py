@@ -88,7 +88,7 @@ class MLFFCalculator(Calculator):
                 "independent lattice vectors for a stress; set the cell, or ask for forces only"
             )
         function: Any = _energy_forces_stress if with_stress else _energy_forces
-        self._keep(function(self.potential, self._graph(numbers)), numbers)
+        self._keep(function(self._potential.interaction, self._graph(numbers)), numbers)
 
     def _graph(self, numbers: np.ndarray) -> AtomGraph:
         atoms = self.atoms

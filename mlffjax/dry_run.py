@@ -51,6 +51,7 @@ def describe_run(settings: RunSettings) -> list[tuple[str, str]]:
         ("parameters", f"{ready.potential.num_parameters:,}"),
         ("memory of a step", _memory(settings, ready, stream, mesh)),
         ("devices", ", ".join(str(d) for d in mesh.devices.flat)),
+        *(("warning", line) for line in ready.warnings),
     ]
 
 

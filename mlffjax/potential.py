@@ -150,6 +150,15 @@ class Potential:
         """Whether filters are splines, see :meth:`compressed`."""
         return EXPANSION in self.params
 
+    @property
+    def interaction(self) -> "Potential":
+        """Without element energies and metadata; interaction energies and forces are the same.
+
+        A compiled program serves all potentials whose static fields are equal: those that differ
+        in element energies and in what is noted of them share the programs of this one.
+        """
+        return replace(self, baseline=(0.0,) * len(self.elements), metadata="{}")
+
     def astype(self, dtype: Any) -> "Potential":
         """The same potential with parameters of another dtype."""
         as_dtype = lambda x: jnp.asarray(x, dtype) if _is_float(x) else x  # noqa: E731

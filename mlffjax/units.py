@@ -29,13 +29,15 @@ ENERGY = {
     "kJ/mol": KJ_PER_MOL,
     "Ry": HARTREE / 2,
 }
-LENGTH = {"Angstrom": 1.0, "Ang": 1.0, "Bohr": BOHR, "nm": 10.0, "pm": 0.01}
+LENGTH = {"Angstrom": 1.0, "Ang": 1.0, "Bohr": BOHR, "nm": 10.0, "pm": 0.01, "Å": 1.0, "A": 1.0}
 PRESSURE = {
     "eV/Angstrom^3": 1.0,
     "GPa": GPA,
     "kbar": 0.1 * GPA,
     "bar": 1e-4 * GPA,
     "Hartree/Bohr^3": HARTREE / BOHR**3,
+    "eV/Å^3": 1.0,
+    "eV/A^3": 1.0,
 }
 
 

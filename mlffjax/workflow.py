@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -20,12 +20,13 @@ from mlffjax.config.run import ModelSettings, RunSettings
 from mlffjax.config.training import MDValidationSettings
 from mlffjax.data import Baseline, DataSets, Frame, Split, fit_baseline, load_sets
 from mlffjax.data.loader import name_of
-from mlffjax.data.statistics import Statistics, compute_statistics
+from mlffjax.data.report_warnings import training_warnings
+from mlffjax.data.statistics import Statistics, compute_statistics, count_edges
 from mlffjax.fine_tuning import starting_potential
 from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
 from mlffjax.potential import Potential
 from mlffjax.prediction import compare
-from mlffjax.training.callbacks import Record
+from mlffjax.training.callbacks import Callback, Record
 from mlffjax.training.evaluate import Evaluation, evaluate
 from mlffjax.training.folder import newest
 from mlffjax.training.folder import remove as remove_training
@@ -59,12 +60,14 @@ class Preparation:
       baseline: element energies.
       statistics: of the training frames.
       potential: with random parameters, or those of ``model.start``.
+      warnings: one line each: what looks wrong in the training frames, and what to do.
     """
 
     sets: DataSets
     baseline: Baseline
     statistics: Statistics
     potential: Potential
+    warnings: tuple[str, ...]
 
 
 def architecture(settings: ModelSettings) -> Architecture:
@@ -118,7 +121,8 @@ def prepare(
         statistics = _checked_statistics(sets, baseline, module.cutoff)
         potential = _random_start(module, settings, baseline, statistics)
     potential = replace(potential, edges_per_block=settings.training.edges_per_block)
-    return Preparation(sets, baseline, statistics, potential)
+    warnings = training_warnings(sets.train, statistics.force_rms)
+    return Preparation(sets, baseline, statistics, potential, warnings)
 
 
 def _random_start(
@@ -165,13 +169,11 @@ def _checked_statistics(sets: DataSets, baseline: Baseline, cutoff: float) -> St
     """Statistics of the training frames, after a look at the others."""
     statistics = compute_statistics(sets.train, baseline, cutoff)
     for part, frames in (("validation", sets.valid), ("test", sets.test)):
-        _check_frames(part, frames, baseline, statistics)
+        _check_frames(part, frames, statistics)
     return statistics
 
 
-def _check_frames(
-    part: str, frames: Sequence[Frame], baseline: Baseline, trained: Statistics
-) -> None:
+def _check_frames(part: str, frames: Sequence[Frame], trained: Statistics) -> None:
     """Find what is wrong with validation and test frames before hours of training.
 
     Raises:
@@ -185,8 +187,7 @@ def _check_frames(
                 f"{name_of(frame, k)} of the {part} frames, which no training frame has; expected "
                 "the elements of the training frames; change the files, or data.split (its seed)"
             )
-    if len(frames):
-        compute_statistics(frames, baseline, trained.cutoff)
+        count_edges(frame, trained.cutoff)
 
 
 def check_folder(settings: RunSettings, *, resume: bool, overwrite: bool) -> Path:
@@ -249,7 +250,14 @@ class Outcome:
     folder: Path
 
 
-def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+def train(
+    settings: RunSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    callbacks: Sequence[Callback] = (),
+    say: Callable[[str], None] | None = None,
+) -> Outcome:
     """A whole run: data, training, errors on the test frames, figures.
 
     The folder then holds ``settings.yaml``, ``split.json``, the potential (``best``), the
@@ -259,6 +267,8 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
       settings: of the run.
       resume: go on with the run in the folder.
       overwrite: replace the run in the folder; files that no run writes stay.
+      callbacks: told of all records, besides those that the settings ask for.
+      say: takes a line for each warning about the data, before the first step.
 
     Raises:
       ConfigError, ValueError, OSError: as :func:`prepare`, :func:`check_folder` and
@@ -268,6 +278,9 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
     split_file = folder / SPLIT_FILE
     split = Split.load(split_file) if resume and split_file.is_file() else None
     ready = prepare(settings, split, newest(folder) if resume else None)
+    if say is not None:
+        for line in ready.warnings:
+            say(f"warning: {line}")
     # The earlier run goes only now, when the new one is known to start.
     if overwrite and folder.is_dir():
         _remove_run(folder)
@@ -282,6 +295,7 @@ def train(settings: RunSettings, *, resume: bool = False, overwrite: bool = Fals
         folder,
         resume=resume,
         overwrite=overwrite,
+        callbacks=callbacks,
         dynamics=dynamics_check(settings.training.md_validation, ready.sets.valid),
     )
     if settings.output.figures:
@@ -356,20 +370,22 @@ def write_evaluation(
 
 
 def metrics_table(metrics: Metrics) -> str:
-    """Errors as a text table; quantities without labels are left out."""
+    """Errors as a text table, with what they are about; quantities without labels are left out."""
+    rmse_of, atoms_of = metrics.forces_rmse_by_element, metrics.num_forces_by_element
     rows = [
-        ("energy", metrics.energy_mae, metrics.energy_rmse, "meV/atom"),
-        ("forces", metrics.forces_mae, metrics.forces_rmse, "meV/Å"),
+        ("energy", metrics.energy_mae, metrics.energy_rmse, "meV/atom", metrics.num_energies),
+        ("forces", metrics.forces_mae, metrics.forces_rmse, "meV/Å", metrics.num_forces),
         *(
-            (f"forces on {symbol}", value, metrics.forces_rmse_by_element[symbol], "meV/Å")
+            (f"forces on {symbol}", value, rmse_of[symbol], "meV/Å", atoms_of[symbol])
             for symbol, value in metrics.forces_mae_by_element.items()
         ),
-        ("stress", metrics.stress_mae, metrics.stress_rmse, "meV/Å³"),
+        ("stress", metrics.stress_mae, metrics.stress_rmse, "meV/Å³", metrics.num_stresses),
     ]
     lines = [f"{'':<16}{'MAE':>10}{'RMSE':>10}"]
     lines += [
-        f"{name:<16} {1e3 * mae:>9.3f} {1e3 * rmse:>9.3f}  {unit}"
-        for name, mae, rmse, unit in rows
+        f"{name:<16} {1e3 * mae:>9.3f} {1e3 * rmse:>9.3f}  {unit:<9} of {count:,} "
+        + ("atoms" if name.startswith("forces") else "structures")
+        for name, mae, rmse, unit, count in rows
         if mae is not None and rmse is not None
     ]
     return "\n".join(lines) if len(lines) > 1 else "no labels to compare with"

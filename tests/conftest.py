@@ -5,8 +5,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlffjax.xla_flags import use_plain_loops
+from mlffjax.xla_flags import WITHOUT_TILES, use_plain_loops
 
+# Compiling is most of the time of the tests. XLA is told to write kernels without MLIR, which
+# takes it less than half of the time, and LLVM to optimise little; in processes that tests start
+# too. MLFFJAX_TEST_OPTIMIZED=1 leaves both as they are for users.
+OPTIMIZED = os.environ.get("MLFFJAX_TEST_OPTIMIZED") == "1"
+if not OPTIMIZED and "xla_backend_extra_options" not in os.environ.get("XLA_FLAGS", ""):
+    own = f"{WITHOUT_TILES},xla_cpu_disable_new_fusion_emitters"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {own}".strip()
 use_plain_loops()  # as the command line does, before JAX is loaded
 
 import jax  # noqa: E402
@@ -22,9 +29,7 @@ if not jax.config.jax_compilation_cache_dir:
     jax.config.update("jax_compilation_cache_dir", str(CACHE))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-# Compiling is most of the time of the tests: LLVM is told to optimise little, in processes that
-# tests start too. MLFFJAX_TEST_OPTIMIZED=1 leaves it as it is for users.
-if os.environ.get("MLFFJAX_TEST_OPTIMIZED") != "1":
+if not OPTIMIZED:
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 

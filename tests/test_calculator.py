@@ -78,6 +78,19 @@ def test_no_new_compilation_while_little_changes():
     assert calculator._energy_forces._cache_size() == before
 
 
+def test_other_element_energies_and_provenance_need_no_new_compilation():
+    atoms = _crystal()
+    atoms.get_forces()
+    energy, before = atoms.get_potential_energy(), calculator._energy_forces._cache_size()
+    potential = atoms.calc.potential
+    other = potential.replace(baseline=(-1.5,) * len(potential.elements), metadata='{"n": 1}')
+    atoms.calc = MLFFCalculator(other, atoms.calc._list.skin)
+    assert atoms.get_potential_energy() == pytest.approx(
+        energy + sum(-1.5 - potential.baseline[potential.elements.index(z)] for z in atoms.numbers)
+    )
+    assert calculator._energy_forces._cache_size() == before
+
+
 def test_molecules_and_stress():
     atoms = ase.Atoms("ArKr", [[0, 0, 0], [0, 0, 3.8]])
     atoms.calc = MLFFCalculator(_argon())

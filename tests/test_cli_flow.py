@@ -86,6 +86,27 @@ def test_evaluate_prints_and_writes_the_errors(run, data, tmp_path, capsys):
     metrics = json.loads((tmp_path / "errors" / "metrics.json").read_text())
     assert f"{1000 * metrics['forces_mae']:.3f}" in shown
     assert f"{1000 * metrics['energy_rmse']:.3f}" in shown
+    assert "meV/atom  of 20 structures" in shown
+    assert "meV/Å     of 180 atoms" in shown
+    assert re.search("forces on O .* of 20 atoms", shown)
+
+
+def test_evaluate_names_the_labels_it_looked_for(run, frames, tmp_path, capsys):
+    path = tmp_path / "bare.extxyz"
+    write_extxyz([replace(f, energy=None, forces=None) for f in frames], path)
+    message = refused(["evaluate", run, path], capsys)
+    assert f"got no energy, forces or stress on the 20 frames of {path}" in message
+    assert "energy: REF_energy, energy, dft_energy" in message
+    assert "set keys.energy" in message
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_what_cannot_be_written_is_said_before_the_computation(command, data, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" / "new" / "errors"
+    # The potential is not looked for: it does not exist either.
+    message = refused([command, tmp_path / "none", data, "--out", out], capsys)
+    assert f"but {tmp_path / 'file'} is a file" in message
 
 
 def test_evaluate_leaves_out_isolated_atoms(run, data, tmp_path, capsys):
@@ -147,6 +168,8 @@ def test_info_describes_the_potential(run, capsys):
     potential = checkpoint.load(run)
     assert f"H {potential.shift[0]:.4f}, C" in shown
     assert f"{potential.num_parameters:,}" in shown
+    mae = json.loads(potential.metadata)["metrics"]["forces_mae"]
+    assert f"metrics: forces_mae         {1000 * mae:.6g} meV/Å" in shown
 
 
 def test_info_describes_the_installation(capsys):
@@ -210,14 +233,19 @@ class TestOutputFolder:
         assert "--resume" in refused(["train", copy], capsys)
         assert (copy.parent / "run" / "metrics.jsonl").read_text() == before
 
-    def test_a_run_is_overwritten_on_request(self, copy):
+    def test_a_run_is_overwritten_on_request(self, copy, capsys):
         run = copy.parent / "run"
         own = {p.relative_to(run) for p in run.rglob("*") if "checkpoints" not in p.parts}
         for name in ("md/trajectory.h5", "test/notes.txt"):
             (run / name).parent.mkdir(exist_ok=True)
             (run / name).write_text("mine")
         plain = ["training.epochs=1", "output.figures=false"]
-        assert main(["train", str(copy), "--overwrite", *plain]) == 0
+        unit = "data.units.forces=Hartree/Bohr"
+        assert main(["train", str(copy), "--overwrite", *plain, unit]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        # Without a progress bar too.
+        assert any(line.startswith("step 2: validation loss") for line in shown)
+        assert shown[0].startswith("warning: the RMS force component is ")
         records = (run / "metrics.jsonl").read_text().splitlines()
         assert json.loads(records[-1])["step"] == 2
         # Of the earlier run nothing stays, and of other things nothing goes.

@@ -93,9 +93,12 @@ def test_ase_trajectory_and_database(tmp_path):
     read = read_frames(tmp_path / "run.traj")
     assert len(read) == 2
     np.testing.assert_allclose(read[0].stress, frame.stress, rtol=1e-14)
-    (row,) = read_frames(tmp_path / "set.db")
-    assert (row.energy, row.group) == (7.0, "cold")
-    np.testing.assert_array_equal(row.forces, frame.forces)
+    with ase.db.connect(tmp_path / "set.json") as database:
+        database.write(atoms, config_type="cold", data={"REF_energy": 7.0})
+    for name in ("set.db", "set.json"):
+        (row,) = read_frames(tmp_path / name)
+        assert (row.energy, row.group) == (7.0, "cold")
+        np.testing.assert_array_equal(row.forces, frame.forces)
 
 
 @pytest.mark.parametrize("energy", ["REF_energy", "dft_energy", "TotEnergy"])
@@ -229,6 +232,15 @@ def test_npz_of_wrong_shapes(tmp_path):
     npz(tmp_path / "z.npz", NEQUIP, atomic_numbers=np.array([8, 1, 0]))
     with pytest.raises(ValueError, match="atomic number 0"):
         read_frames(tmp_path / "z.npz")
+    npz(tmp_path / "s.npz", NEQUIP, atomic_numbers=np.array(["O", "H", "H"]))
+    with pytest.raises(ValueError, match=r"s.npz#0: got the atomic numbers \['O', 'H', 'H'\]; exp"):
+        read_frames(tmp_path / "s.npz")
+
+
+def test_an_energy_that_is_no_number():
+    atoms = ase.Atoms("H2", [[0, 0, 0], [0, 0, 1]], info={"energy": "abc"})
+    with pytest.raises(ValueError, match="got no number in energy; expected a number; mend"):
+        frames_from_atoms([atoms])
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
@@ -310,6 +322,13 @@ def test_numbers_that_are_not_finite_name_the_frame(tmp_path, what, value):
         read_frames(tmp_path / "n.extxyz")
 
 
+def test_units_of_what_has_its_own_are_refused(tmp_path):
+    write_hdf5(water_frames(1), tmp_path / "w.h5")
+    for path, what in ((tmp_path / "w.h5", "an HDF5 file"), ("builtin:ethanol", "a built-in set")):
+        with pytest.raises(ValueError, match=f"got units for {what}.*remove the units"):
+            read_frames(path, settings(units={"energy": "kcal/mol"}))
+
+
 def test_required_labels(tmp_path):
     frames = [isolated(1, -1.0), *water_frames(2), without(water_frames(1)[0], "forces")]
     write_extxyz(frames, tmp_path / "f.extxyz")
@@ -330,8 +349,9 @@ def test_a_periodic_frame_without_volume():
 
 
 def test_settings_reject_unknown_units():
+    assert UnitSettings(forces="kcal/mol/Å", length="A", stress="eV/A^3").forces == "kcal/mol/Å"
     for field in ("energy", "length", "stress", "forces"):
-        with pytest.raises(ValueError, match="unknown unit"):
+        with pytest.raises(ValueError, match=f"got 'furlong' for '{field}'; expected: "):
             UnitSettings.parse({field: "furlong"})
     with pytest.raises(ValueError, match="not both"):
         LabelKeys.parse({"stress": "s", "virial": "v"})

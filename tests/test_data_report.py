@@ -5,13 +5,16 @@ from dataclasses import replace
 import matplotlib.image
 import numpy as np
 import pytest
+from ase.geometry import wrap_positions
 from frames import WATER, crystal_frames, isolated, spring_frame, water_frames, without
+from scipy.spatial.distance import pdist
 
 from mlffjax.data.baseline import fit_baseline
 from mlffjax.data.consistency import check_consistency
 from mlffjax.data.report import make_report
+from mlffjax.data.report_warnings import training_warnings
 from mlffjax.data.statistics import compute_statistics
-from mlffjax.data.structure_checks import find_duplicates
+from mlffjax.data.structure_checks import find_duplicates, without_box
 from mlffjax.plots.data_report import data_report
 
 ATOMS = [isolated(1, -1.0), isolated(8, -2.0)]
@@ -54,18 +57,63 @@ def test_wrong_force_unit():
     assert "all forces are zero" in warnings_of([scaled(f, forces=0.0) for f in water_frames(5)])
 
 
+def half_turned(frames):
+    """The frames, every second one rotated and moved."""
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    return [
+        replace(f, positions=f.positions @ turn + 3.0, forces=f.forces @ turn) if k % 2 else f
+        for k, f in enumerate(frames)
+    ]
+
+
 def test_energies_against_forces():
     """Springs: the work of the forces is the energy difference, rotated molecules included."""
     frames = water_frames(40)
-    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0]
-    turn *= np.linalg.det(turn)
-    turned = [
-        replace(f, positions=f.positions @ turn + 3.0, forces=f.forces @ turn) for f in frames[::2]
-    ]
-    result = check_consistency([*frames[1::2], *turned])
+    result = check_consistency(half_turned(frames))
     assert result.force_slope == pytest.approx(1.0, abs=0.05)
     assert result.force_correlation > 0.99
     assert "energy differences are 23" in warnings_of([scaled(f, 23.06) for f in frames])
+
+
+def test_a_training_warns_of_units_and_reads_few_frames():
+    read = []
+
+    class Frames(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    frames = Frames(water_frames(40) * 60)
+    assert training_warnings(frames, 1.0) == ()
+    assert len(read) == len(set(read)) == 800
+    wrong = [scaled(f, 23.06) for f in water_frames(40)]
+    (line,) = training_warnings(wrong, 1.0)
+    assert "energy differences are 23" in line
+    assert len(training_warnings(wrong, 23.06)) == 2
+    assert training_warnings(wrong[:3], None) == ()
+
+
+def test_a_molecule_in_a_large_box_is_one():
+    """Also where the walls of the box cut it; in a small box or a slab it may not be turned."""
+    frames = half_turned(water_frames(40))
+    cell = np.array([[14.0, 0, 0], [2.0, 15.0, 0], [0, -3.0, 15.0]])
+    boxed = [
+        replace(f, positions=wrap_positions(f.positions, cell), cell=cell, pbc=np.ones(3, bool))
+        for f in frames
+    ]
+    assert any(np.ptp(f.positions, axis=0).max() > 5 for f in boxed)  # cut
+    molecule = without_box(boxed[0])
+    assert not molecule.pbc.any()
+    np.testing.assert_allclose(pdist(molecule.positions), pdist(frames[0].positions), atol=1e-12)
+    report = make_report([*ATOMS, *boxed])
+    assert report.consistency.force_slope == pytest.approx(1.0, abs=0.05)
+    assert report.balance.torque_max < 1e-14
+    assert not [line for line in report.warnings if "energy differences" in line]
+    small = replace(boxed[0], cell=cell / 2)
+    assert without_box(small) is small
+    slab = replace(boxed[0], cell=np.diag([5.0, 5.0, 20.0]))
+    assert without_box(slab) is slab
 
 
 def test_stress_sign():

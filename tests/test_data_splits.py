@@ -110,6 +110,15 @@ def test_load_sets_splits_one_file_and_sets_isolated_atoms_apart(files):
         load_sets(DataSettings(train=str(files / "b.xyz")), sets.split)
 
 
+def test_isolated_atoms_that_an_index_file_names_are_in_no_part(files):
+    (files / "i.json").write_text(json.dumps({"train": [0, 1, 2, 11], "valid": [3]}))
+    values = {"train": str(files / "a.xyz"), "split": {"file": str(files / "i.json")}}
+    sets = load_sets(DataSettings.parse(values))
+    assert [f.name for f in sets.train] == ["a.xyz#1", "a.xyz#2"]
+    assert sets.split.train.tolist() == [1, 2]
+    assert [f.name for f in sets.isolated] == ["a.xyz#0", "a.xyz#11"]
+
+
 def test_load_sets_with_separate_files(files):
     a, b, c = (str(files / n) for n in ("a.xyz", "b.xyz", "c.h5"))
     sets = load_sets(DataSettings(train=(a, b), valid=c, test=a))

@@ -253,6 +253,16 @@ def test_one_compilation_for_all_stretches_and_a_second_run():
     assert chunk.advance._cache_size() == before
 
 
+def test_drawn_velocities_have_exactly_the_temperature_where_that_is_asked_for():
+    potential = _potential(HarmonicPairs(cutoff=4.0), [6])
+    begun = [
+        run_md(potential, _pair(1.0), _settings(steps=1, initial_temperature=45.0, **exact))
+        for exact in ({}, {"exact_temperature": True})
+    ]
+    assert abs(begun[0].thermo.temperature[0] - 45) > 0.1
+    assert begun[1].thermo.temperature[0] == pytest.approx(45, rel=1e-12)
+
+
 def test_given_velocities_and_their_shape():
     potential = _potential(HarmonicPairs(cutoff=4.0), [6])
     velocities = np.array([[0, 0.01, 0], [0, -0.01, 0]])

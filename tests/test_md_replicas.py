@@ -114,7 +114,7 @@ def _argon(repeat, a):
 @pytest.mark.parametrize(
     "special",
     [
-        {"ensemble": "nve", "record_pressure": True},
+        {"ensemble": "nve", "record_pressure": True, "exact_temperature": True},
         pytest.param(
             {"ensemble": "npt-nose-hoover", "barostat_period_fs": 100.0}, marks=pytest.mark.slow
         ),

@@ -49,6 +49,18 @@ def test_a_run_in_parts_is_the_whole_run(tmp_path, dtype, special):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_a_setting_younger_than_the_restart_has_its_default(tmp_path, monkeypatch):
+    run = partial(run_md, argon_potential(), argon(), folder=tmp_path)
+    kept = restart._kept
+    with monkeypatch.context() as earlier:
+        without = lambda s: {k: v for k, v in kept(s).items() if k != "exact_temperature"}  # noqa: E731
+        earlier.setattr(restart, "_kept", without)
+        run(short_run(), stop=stop_after(1))
+    with pytest.raises(ValueError, match="got exact_temperature = True to go on with a run of"):
+        run(short_run(exact_temperature=True), resume=True)
+    assert run(short_run(), resume=True).status == "finished"
+
+
 def test_what_goes_far_is_moved_back_and_written_where_it_is(tmp_path, monkeypatch):
     settings = short_run(ensemble="nve", explosion_temperature=1e9)
     speeds = np.random.default_rng(0).normal(0, 1e-3, (8, 3)) + 0.4

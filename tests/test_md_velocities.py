@@ -70,3 +70,15 @@ def test_degrees_of_freedom():
     assert dof(water, drift=False) == 9
     assert dof(molecule("H")) == 3
     assert dof(molecule("O2")) == 1
+
+
+def test_momenta_are_scaled_to_a_temperature():
+    masses = jnp.asarray(molecule("H2O").get_masses(), jnp.float32)
+    momenta = velocities.maxwell_boltzmann(jax.random.key(0), masses, 300.0)
+    scaled = velocities.scaled_to(momenta, masses, 120.0, 3)
+    kinetic = velocities.kinetic_energy(scaled, masses)
+    assert_allclose(velocities.temperature(kinetic, 3), 120.0, rtol=1e-6)
+    assert_allclose(jnp.cross(scaled, momenta), 0, atol=1e-6)
+    assert scaled.dtype == jnp.float32
+    assert (velocities.scaled_to(0 * momenta, masses, 120.0, 3) == 0).all()
+    assert (velocities.scaled_to(momenta, masses, 0.0, 3) == 0).all()

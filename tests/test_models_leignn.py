@@ -128,7 +128,7 @@ def _pair(distance):
 def test_unusable_settings_are_refused():
     for settings, message in (
         ({"num_features": 7}, "even number"),
-        ({"num_layers": 0}, "0 layers"),
+        ({"num_layers": 0}, "num_layers 0"),
         ({"update": "gemnet"}, "'leignn' or 'painn'"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,15 +1,17 @@
 """Settings without meaning are refused where an architecture is constructed."""
 
+from typing import ClassVar
+
 import pytest
 
-from mlffjax.models import ARCHITECTURES, build
+from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
 
 COMMON = [
     ({"cutoff": 0.0}, "got cutoff 0.0; expected a positive number"),
     ({"cutoff": -1.0}, "got cutoff -1.0"),
     ({"cutoff": float("nan")}, "got cutoff nan"),
     ({"avg_num_neighbors": 0.0}, "got avg_num_neighbors 0.0"),
-    ({"num_layers": -1}, "got num_layers -1; expected at least 0"),
+    ({"num_layers": -1}, "got num_layers -1; expected at least "),
     ({"num_elements": 0}, "got num_elements 0; expected at least 1"),
 ]
 
@@ -49,3 +51,26 @@ def test_common_settings(name, settings, message):
 def test_settings_of_one_architecture(name, settings, message):
     with pytest.raises(ValueError, match=message):
         build(name, settings)
+
+
+class Shells(Architecture):
+    may_be_zero: ClassVar[tuple[str, ...]] = ("extra",)
+
+    extra: tuple[int, ...] = (1, 0)
+    border: int = 2
+
+
+def test_what_may_be_zero_is_declared_and_not_read_from_names():
+    assert Shells().extra == (1, 0)
+    for settings, message in (
+        ({"extra": (0, -1)}, r"got extra \(0, -1\); expected at least 0"),
+        ({"border": 0}, "got border 0; expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Shells(**settings)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_what_may_be_zero_is_a_field(name):
+    cls = ARCHITECTURES[name]
+    assert set(cls.may_be_zero) <= set(hyperparameters(cls))

@@ -1,5 +1,7 @@
 """Errors against those computed frame by frame, and evaluation of a data set."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from clusters import clusters, untrained
 from mlffjax.data.frames import Frame
 from mlffjax.potential import Potential
 from mlffjax.training import evaluate
+from mlffjax.training.evaluate import _batch
 from mlffjax.training.metrics import MetricsAccumulator
 
 FRAMES = clusters(3, (4, 6), periodic=True)
@@ -37,6 +40,8 @@ def test_errors_are_those_of_the_frames_one_by_one(potential: Potential) -> None
         assert getattr(metrics, f"{name}_rmse") == pytest.approx(rmse, rel=1e-9)
     assert metrics.forces_mae_by_element["O"] == pytest.approx(np.abs(oxygen).mean(), rel=1e-9)
     assert set(metrics.forces_rmse_by_element) == {"C", "O"}
+    assert (metrics.num_energies, metrics.num_stresses) == (3, 3)
+    assert (metrics.num_forces, metrics.num_forces_by_element["O"]) == (len(forces), len(oxygen))
     assert metrics.as_dict()["forces_mae/O"] == metrics.forces_mae_by_element["O"]
 
 
@@ -44,8 +49,26 @@ def test_frames_without_labels_are_predicted_and_not_compared(potential: Potenti
     bare = [Frame(f.numbers, f.positions, f.cell, f.pbc) for f in FRAMES[:2]]
     result = evaluate(potential, bare)
     assert result.metrics.energy_mae is None
+    assert result.metrics.num_forces == 0
     assert result.metrics.as_dict() == {}
     np.testing.assert_allclose(result.energy, evaluate(potential, FRAMES[:2]).energy, rtol=1e-14)
+
+
+def test_potentials_of_other_element_energies_and_provenance_share_a_program(
+    potential: Potential,
+) -> None:
+    before = evaluate(potential, FRAMES)
+    compiled = _batch._cache_size()
+    other = replace(
+        potential,
+        baseline=tuple(e - 1.0 for e in potential.baseline),
+        metadata='{"start": "runs/other"}',
+    )
+    after = evaluate(other, FRAMES)
+    assert _batch._cache_size() == compiled
+    sizes = [len(f.numbers) for f in FRAMES]
+    np.testing.assert_allclose(after.energy, before.energy - sizes, rtol=1e-14)
+    assert after.metrics.energy_mae != before.metrics.energy_mae
 
 
 def test_molecules_have_no_stress(potential: Potential) -> None:

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
 
     from mlffjax.analyze import SUMMARY_FILE, analyze_files
 
-    arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
+    arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     comparison = analyze_files(args.trajectory, args.out, settings, args.reference)
     rows = comparison.rows()
     width = max(len(name) for name, _ in rows)

@@ -1,6 +1,7 @@
 """Arguments that several commands share."""
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,13 +62,24 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
         print(f"{name:<28}{value}")
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Keep earlier results.
+def check_output(path: Path, *, overwrite: bool) -> None:
+    """Find out before the computation whether its results can be written and nothing is lost.
 
     Raises:
       FileExistsError: ``path`` exists and may not be replaced.
+      NotADirectoryError, PermissionError: it cannot be made.
     """
     if path.exists() and not overwrite:
         raise FileExistsError(
             f"got {path}, which exists; expected a new name; choose another, or add --overwrite"
+        )
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(
+            f"got {path} to write to, but {above} is a file; expected a folder; choose another name"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"got {path} to write to, but {above} may not be written to; expected a folder of "
+            "yours; choose another name"
         )

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.cli.potential import load_potential, read_labelled
     from mlffjax.training.evaluate import evaluate
 
-    arguments.refuse_existing(args.out, overwrite=args.overwrite)
+    arguments.check_output(args.out, overwrite=args.overwrite)
     potential = load_potential(args.model)
     frames = read_labelled(args.file, ())
     compressed = potential.compressed(args.tolerance)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.plots.data_report import data_report
 
     if args.out is not None:
-        arguments.refuse_existing(args.out / "report.txt", overwrite=args.overwrite)
+        arguments.check_output(args.out / "report.txt", overwrite=args.overwrite)
     report = make_report(read_labelled(args.file, args.settings), source=args.file)
     print(report.text())
     if args.out is None:

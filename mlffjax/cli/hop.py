@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.interruption import interruptible
 
     if not args.resume:
-        arguments.refuse_existing(args.out / HISTORY_FILE, overwrite=False)
+        arguments.check_output(args.out / HISTORY_FILE, overwrite=False)
     start = read_structure(args.structure, args.frame)
     training = read_labelled(args.training, ()) if args.training else ()
     potential = load_potential(args.model)

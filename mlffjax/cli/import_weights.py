@@ -41,7 +41,7 @@ def add(commands, common: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read, save, and say what was read."""
-    arguments.refuse_existing(args.out, overwrite=args.overwrite)
+    arguments.check_output(args.out, overwrite=args.overwrite)
     use_x64(args.dtype)
     from mlffjax import checkpoint
     from mlffjax.config.files import read_yaml

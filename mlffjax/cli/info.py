@@ -55,6 +55,7 @@ def _potential(potential: "Potential") -> list[tuple[str, str]]:
     from ase.data import chemical_symbols
 
     from mlffjax.models import describe
+    from mlffjax.training.metrics import in_milli_units
 
     name, fields = describe(potential.module)
     symbols = [chemical_symbols[z] for z in potential.elements]
@@ -73,7 +74,11 @@ def _potential(potential: "Potential") -> list[tuple[str, str]]:
     ]
     for section, values in about.items():
         if isinstance(values, dict):
-            rows += [(f"{section}: {key}", _short(value)) for key, value in values.items()]
+            units = section == "metrics"
+            rows += [
+                (f"{section}: {key}", in_milli_units(key, v) if units else _short(v))
+                for key, v in values.items()
+            ]
         else:
             rows.append((section, _short(values)))
     return rows

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.cli.potential import load_potential, read_structure
 
     if not args.resume:
-        arguments.refuse_existing(record, overwrite=args.overwrite)
+        arguments.check_output(record, overwrite=args.overwrite)
     frame = read_structure(args.structure, args.frame)
     potential = load_potential(args.model)
     if settings.replicas > 1:

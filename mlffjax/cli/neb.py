@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.exploration import SUMMARY_FILE, write_neb
     from mlffjax.explore.neb import nudged_elastic_band
 
-    arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
+    arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     start = read_structure(args.start, args.frames[0])
     end = read_structure(args.end, args.frames[1])
     result = nudged_elastic_band(load_potential(args.model), start, end, settings)

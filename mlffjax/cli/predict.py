@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.data import write_extxyz
     from mlffjax.prediction import predict_frames
 
-    arguments.refuse_existing(args.out, overwrite=args.overwrite)
+    arguments.check_output(args.out, overwrite=args.overwrite)
     potential = load_potential(args.model)
     frames = read_labelled(args.file, args.settings)
     predicted = predict_frames(potential, frames, batch_size=args.batch_size)

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.data import write_extxyz
     from mlffjax.explore.relax import relax
 
-    arguments.refuse_existing(args.out, overwrite=args.overwrite)
+    arguments.check_output(args.out, overwrite=args.overwrite)
     frames = read_labelled(args.file, ())
     potential = load_potential(args.model)
     with tqdm(total=len(frames), unit="structure", disable=None) as bar:

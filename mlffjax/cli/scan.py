@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.exploration import SUMMARY_FILE, write_scan
     from mlffjax.explore.scan import relaxed_scan, rigid_scan
 
-    arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
+    arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     frame = read_structure(args.structure, args.frame)
     given = args.coordinates or []
     if not 1 <= len(given) <= 2:

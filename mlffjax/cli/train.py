@@ -69,9 +69,16 @@ def run(args: argparse.Namespace) -> None:
         arguments.print_rows(describe_run(settings))
         return
 
+    from mlffjax.training.callbacks import ValidationLines
     from mlffjax.workflow import metrics_table, train
 
-    outcome = train(settings, resume=args.resume, overwrite=args.overwrite)
+    outcome = train(
+        settings,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        callbacks=() if settings.training.progress else (ValidationLines(),),
+        say=print,
+    )
     if outcome.test is not None:
         print(f"\n{len(outcome.sets.test)} test frames")
         print(metrics_table(outcome.test))

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.explore.phonons import force_constants
     from mlffjax.explore.vibrations import vibrations
 
-    arguments.refuse_existing(args.out / SUMMARY_FILE, overwrite=args.overwrite)
+    arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     if args.path and not args.supercell:
         raise ValueError("got --path without --supercell; expected both; add --supercell A B C")
     frame = read_structure(args.structure, args.frame)

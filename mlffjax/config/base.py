@@ -40,7 +40,10 @@ def _explain(cls: type[BaseModel], item: Any) -> str:
         return f"got the unknown key {where!r}{hint}"
     if item["type"] == "missing":
         return f"got no value for {where!r}, which is required; add it"
-    return f"got {item['input']!r} for {where!r}; expected: {item['msg']}"
+    expected = item["msg"].removeprefix("Value error, ")
+    if expected.startswith("got "):  # of settings that do not go together
+        return expected
+    return f"got {item['input']!r} for {where!r}; expected: {expected}"
 
 
 def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:

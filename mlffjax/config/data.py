@@ -59,11 +59,11 @@ class UnitSettings(Settings):
     ``r_unit``).
 
     Attributes:
-      energy: a name in :data:`mlffjax.units.ENERGY`.
-      length: a name in :data:`mlffjax.units.LENGTH`, of positions and cell.
+      energy: ``eV``, ``meV``, ``Hartree``, ``Ha``, ``Ry``, ``kcal/mol`` or ``kJ/mol``.
+      length: ``Angstrom``, ``Å``, ``Bohr``, ``nm`` or ``pm``; of positions and cell.
       forces: ``energy/length``, as ``kcal/mol/Angstrom``; from the two above by default.
-      stress: a name in :data:`mlffjax.units.PRESSURE`; eV/Angstrom^3 by default. A virial is
-        in the unit of the energy.
+      stress: ``eV/Angstrom^3`` (the default), ``eV/Å^3``, ``GPa``, ``kbar``, ``bar`` or
+        ``Hartree/Bohr^3``. A virial is in the unit of the energy.
       stress_sign: ``tension`` where a stretched crystal has a positive stress (ASE),
         ``compression`` where a compressed one has (VASP's OUTCAR). By default tension for a
         stress and compression for a virial (the custom of QUIP's and MACE's files).
@@ -94,7 +94,12 @@ class UnitSettings(Settings):
     @classmethod
     def _known_forces(cls, unit: str | None) -> str | None:
         if unit is not None:
-            force_conversion(unit)
+            energy, _, length = unit.rpartition("/")
+            if energy not in ENERGY or length not in LENGTH:
+                raise ValueError(
+                    f"energy/length, as eV/Angstrom, with one of {', '.join(ENERGY)} and one of "
+                    f"{', '.join(LENGTH)}"
+                )
         return unit
 
 
@@ -144,9 +149,10 @@ class BaselineSettings(Settings):
         ``least_squares`` (a fit of the training energies), ``none`` (zero), or ``auto``: given
         where energies are given, else those of ``model.start`` shifted to fit the training
         energies best, else isolated where those frames cover all elements, else least squares.
-        Of a lone atom, whose frames are not trained on, the potential makes E0, the mean
-        interaction energy per atom of the training frames (the shift in ``mlffjax info``) and what
-        the network adds: for energies of atomization and broken bonds train on such frames.
+        Frames of isolated atoms are not trained on: the energy of a lone atom is not E0 but E0
+        plus the mean interaction energy per atom of the training frames (the shift in ``mlffjax
+        info``) plus what the network adds. For energies of atomization and broken bonds train on
+        frames with atoms pulled apart.
       energies: eV by chemical symbol.
     """
 
@@ -215,6 +221,6 @@ def force_conversion(unit: str) -> float:
 
 
 def _known(unit: str | None, table: dict[str, float]) -> str | None:
-    if unit is not None:
-        conversion(unit, table)
+    if unit is not None and unit not in table:
+        raise ValueError(f"one of {', '.join(table)}")
     return unit

@@ -25,6 +25,9 @@ class MDSettings(Settings):
       temperature_end: target at the end of the run in kelvin; the target goes there in equal
         steps. Constant if not given.
       initial_temperature: of the initial velocities in kelvin; ``temperature`` if not given.
+      exact_temperature: scale initial velocities that are drawn to have exactly this temperature
+        (``force_temp`` of ASE); the kinetic energies of a canonical ensemble, which are the
+        default, scatter about it, those of few atoms much.
       pressure_gpa: target in GPa, for the ensembles at constant pressure.
       pressure_end_gpa: target at the end of the run in GPa; constant if not given.
       friction_per_ps: friction of the Langevin thermostat in 1/ps.
@@ -75,6 +78,7 @@ class MDSettings(Settings):
     temperature: float = Field(default=300.0, ge=0)
     temperature_end: float | None = Field(default=None, ge=0)
     initial_temperature: float | None = Field(default=None, ge=0)
+    exact_temperature: bool = False
     pressure_gpa: float = 0.0
     pressure_end_gpa: float | None = None
     friction_per_ps: PositiveFloat = 1.0

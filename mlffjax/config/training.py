@@ -159,7 +159,7 @@ class TrainingSettings(Settings):
       data_on_device: whether the whole data set is kept on the device; by default where it
         takes less than a quarter of its memory (of 16 GiB where the memory is unknown).
       edges_per_block: see :class:`mlffjax.potential.Potential`; trades memory for time.
-      progress: show a progress bar.
+      progress: show a progress bar; the errors of validations are printed without one too.
       tensorboard: write TensorBoard files.
     """
 
@@ -186,7 +186,7 @@ class TrainingSettings(Settings):
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("exactly one of 'epochs' and 'steps' is given")
+            raise ValueError("exactly one of 'epochs' and 'steps'; set the other to null")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,9 @@ from mlffjax.data.checks import RawFrame, UnitFactors, make_frame
 from mlffjax.data.extxyz import iterate_extxyz
 from mlffjax.data.frames import Frame
 
-DATABASES = (".db",)
+#: Suffixes of databases of ``ase.db``, whose labels may be in their columns; ``.aselmdb`` needs the
+#: package ase-db-backends.
+DATABASES = (".db", ".json", ".aselmdb")
 
 
 def read_ase(path: Path, settings: ReadSettings) -> list[Frame]:

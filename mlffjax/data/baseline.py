@@ -154,7 +154,8 @@ def _given(elements: tuple[int, ...], energies: dict[str, float]) -> Baseline:
     unknown = [symbol for symbol in energies if symbol not in atomic_numbers]
     if unknown:
         raise ValueError(
-            f"got the baseline energies of {', '.join(unknown)}; expected chemical symbols"
+            f"got the baseline energies of {', '.join(unknown)}; expected chemical symbols; "
+            "correct baseline.energies"
         )
     table = {atomic_numbers[symbol]: float(value) for symbol, value in energies.items()}
     missing = [chemical_symbols[z] for z in elements if z not in table]

@@ -141,6 +141,11 @@ def _numbers(raw: RawFrame) -> np.ndarray:
             f"{raw.name}: got atomic numbers of the shape {numbers.shape}; expected (atoms,) with "
             "at least one atom; remove the frame"
         )
+    if not np.issubdtype(numbers.dtype, np.number) or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"{raw.name}: got the atomic numbers {numbers[:5].tolist()}; expected whole numbers "
+            "from 1 to 118; write numbers in place of symbols, or set keys.numbers"
+        )
     whole = numbers.astype(np.int64)
     if (whole != numbers).any() or whole.min() < 1 or whole.max() > 118:
         bad = numbers[(whole != numbers) | (whole < 1) | (whole > 118)][0]
@@ -155,9 +160,10 @@ def _array(raw: RawFrame, what: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
         values = np.asarray(getattr(raw, what), np.float64)
     except (TypeError, ValueError):
+        wanted = f"numbers in an array of the shape {shape}" if shape else "a number"
         raise ValueError(
-            f"{raw.name}: got {what} that are not numbers; expected an array of the shape {shape}; "
-            f"mend the file, or set keys.{what}"
+            f"{raw.name}: got no number in {what}; expected {wanted}; mend the file, or set "
+            f"keys.{what}"
         ) from None
     if values.shape != shape:
         raise ValueError(

@@ -4,9 +4,9 @@ For two frames of the same atoms, to third order in their difference (trapezoida
 
     E_2 - E_1 = - (F_1 + F_2)/2 . dr + (V_1 sigma_1 + V_2 sigma_2)/2 : strain
 
-with ``dr`` the change of positions at a fixed cell (of molecules: after the best rotation) and
-``strain`` that of the cell. A factor
-between the two sides tells wrong units; a better agreement with ``-sigma`` a wrong sign.
+with ``dr`` the change of positions at a fixed cell (of molecules, in large boxes too: after the
+best rotation) and ``strain`` that of the cell. A factor between the two sides tells wrong units;
+a better agreement with ``-sigma`` a wrong sign.
 """
 
 from collections import defaultdict
@@ -17,6 +17,7 @@ from itertools import combinations
 import numpy as np
 
 from mlffjax.data.frames import Frame
+from mlffjax.data.structure_checks import without_box
 from mlffjax.types import HostVectors
 
 COMPARED = 10_000  # pairs of frames that are looked at, about a second
@@ -94,7 +95,7 @@ class _Pair:
 def check_consistency(frames: Sequence[Frame]) -> Consistency:
     """Compare the most similar pairs of frames; quadratic only in a sample of the frames."""
     groups: dict[bytes, list[Frame]] = defaultdict(list)
-    for frame in frames:
+    for frame in map(without_box, frames):
         members = groups[frame.numbers.tobytes() + frame.pbc.tobytes()]
         if frame.energy is not None and frame.forces is not None:
             members.append(frame)

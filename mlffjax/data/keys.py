@@ -33,8 +33,11 @@ STRESS_KEYS = ("REF_stress", "stress", "dft_stress", "DFT_stress", "Stress")
 VIRIAL_KEYS = ("REF_virial", "virial", "dft_virial", "DFT_virial", "REF_virials", "virials")
 GROUP_KEYS = ("config_type", "group")
 
+#: The orders of what a potential is compared with.
+LABEL_KEYS = {"energy": ENERGY_KEYS, "forces": FORCES_KEYS, "stress": STRESS_KEYS}
+
 POSITION_KEYS = ("pos", "coords", "R", "positions")
-NUMBER_KEYS = ("atomic_numbers", "nuclear_charges", "z", "numbers")
+NUMBER_KEYS = ("atomic_numbers", "nuclear_charges", "z", "Z", "numbers")
 CELL_KEYS = ("cell", "lattice")
 PBC_KEYS = ("pbc",)
 

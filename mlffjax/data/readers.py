@@ -36,6 +36,7 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
         message names the frame.
     """
     if is_builtin(path):
+        _refuse_units(str(path), "a built-in set", settings)
         frames: Sequence[Frame] = load_builtin(str(path).removeprefix("builtin:"))
     else:
         frames = _read_file(Path(path), settings)
@@ -63,10 +64,14 @@ def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
     if path.suffix == ".npz":
         return read_npz(path, settings)
     if path.suffix in HDF5_SUFFIXES:
-        if settings.units != UnitSettings():
-            raise ValueError(
-                f"{path.name}: got units for an HDF5 file, which is always in eV and Angstrom; "
-                "expected none; remove the units section"
-            )
+        _refuse_units(path.name, "an HDF5 file", settings)
         return Hdf5Frames(path)
     return read_ase(path, settings)
+
+
+def _refuse_units(name: str, what: str, settings: ReadSettings) -> None:
+    if settings.units != UnitSettings():
+        raise ValueError(
+            f"{name}: got units for {what}, which is always in eV and Angstrom; expected none; "
+            "remove the units section"
+        )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import chemical_symbols
 
+from mlffjax.data.consistency import Consistency, check_consistency
 from mlffjax.data.frames import Frame
 from mlffjax.units import GPA
 
@@ -23,6 +24,7 @@ USUAL_FORCES = (0.05, 6.0)
 FORCE_UNITS = {"kcal/mol/Angstrom": 23.06, "kJ/mol/Angstrom": 96.49, "Hartree/Bohr": 1 / 51.42}
 LARGE_PRESSURE = 200.0  # GPa, RMS; beyond what data sets of materials span
 TYPICAL_FORCE = 1.0  # eV/Angstrom
+SAMPLED = 1000  # frames that are looked at before a training
 SHORT = 0.55  # of the sum of covalent radii; bonds of hot molecules stay above 0.75
 
 
@@ -48,8 +50,20 @@ def find_warnings(report: "Report", structures: Sequence[Frame]) -> tuple[str, .
         *_baseline(report),
         *_forces(report, structures),
         *_structures(report, structures),
-        *_consistency(report),
+        *_consistency(report.consistency),
     )
+
+
+def training_warnings(frames: Sequence[Frame], force_rms: float | None) -> tuple[str, ...]:
+    """What looks like wrong units or signs, found in a second or two; the full report finds more.
+
+    Args:
+      frames: training frames, of which at most :data:`SAMPLED` are read.
+      force_rms: of all force components in eV/Angstrom; ``None`` without forces.
+    """
+    step = max(1, -(-len(frames) // SAMPLED))
+    sample = [frames[k] for k in range(0, len(frames), step)]
+    return (*_force_unit(force_rms), *_consistency(check_consistency(sample)))
 
 
 def _far_out(names: list[str], values: np.ndarray, what: str, unit: str) -> list[str]:
@@ -205,15 +219,15 @@ def _structures(report: "Report", structures: Sequence[Frame]) -> list[str]:
     return lines
 
 
-def _consistency(report: "Report") -> list[str]:
+def _consistency(found: Consistency) -> list[str]:
     lines = []
-    slope = report.consistency.force_slope
+    slope = found.force_slope
     if slope is not None and not 0.6 < slope < 1.6:  # anharmonicity gives 20 %
         lines.append(
             f"energy differences are {slope:.3g} times the work of the forces, 1 is expected; "
             "check that energies and forces have the units they are read with, and the same method"
         )
-    if report.consistency.stress_sign == -1:
+    if found.stress_sign == -1:
         lines.append(
             "energies fit the stresses with the opposite sign; set units.stress_sign to the other "
             "of tension and compression"

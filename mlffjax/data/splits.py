@@ -4,7 +4,7 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -162,14 +162,15 @@ def make_split(
     Args:
       num_frames: number of frames in the files.
       settings: shares and seed. Fractions are of the frames that are not excluded.
-      exclude: frames that are in no part, as isolated atoms.
+      exclude: frames that are in no part, as isolated atoms; an index file may name them.
 
     Raises:
       FileNotFoundError, ValueError: as :meth:`Split.load`; or more frames are asked for than
         there are.
     """
     if settings.file is not None:
-        return Split.load(settings.file, num_frames)
+        split = Split.load(settings.file, num_frames)
+        return replace(split, **{p: np.setdiff1d(getattr(split, p), exclude) for p in PARTS})
     free = np.setdiff1d(np.arange(num_frames), np.asarray(exclude, np.int64))
     shares = {
         "train": settings.train,

@@ -55,7 +55,7 @@ def compute_statistics(frames: Iterable[Frame], baseline: Baseline, cutoff: floa
     for frame in frames:
         elements.update(np.unique(frame.numbers).tolist())
         atoms.append(len(frame.numbers))
-        edges.append(_count_edges(frame, cutoff))
+        edges.append(count_edges(frame, cutoff))
         if frame.energy is not None:
             energies.append((frame.energy - baseline.total(frame.numbers)) / len(frame.numbers))
         if frame.forces is not None:
@@ -76,7 +76,12 @@ def compute_statistics(frames: Iterable[Frame], baseline: Baseline, cutoff: floa
     )
 
 
-def _count_edges(frame: Frame, cutoff: float) -> int:
+def count_edges(frame: Frame, cutoff: float) -> int:
+    """Number of directed edges of a frame within a cutoff in Angstrom.
+
+    Raises:
+      ValueError: there is no neighbour list; the message names the frame.
+    """
     try:
         edges = neighbor_list(frame.positions, frame.cell, frame.pbc, cutoff)
     except ValueError as error:

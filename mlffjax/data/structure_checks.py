@@ -1,16 +1,19 @@
-"""Checks of structures and forces: balance, short distances, duplicates."""
+"""Checks of structures and forces: balance, short distances, duplicates, molecules in boxes."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import chemical_symbols, covalent_radii
 
 from mlffjax.data.frames import Frame
-from mlffjax.neighbors import neighbor_list
+from mlffjax.neighbors import complete_cell, neighbor_list
 
+#: Angstrom without atoms along every periodic direction, with which a molecule does not feel its
+#: images; the same distance makes an isolated atom (:func:`mlffjax.data.checks.is_isolated_atom`).
+VACUUM = 10.0
 PAIR_CUTOFF = 4.0  # Angstrom; element pairs that never come this close are not listed
 
 
@@ -75,16 +78,39 @@ class ShortestDistance:
         return f"{a}-{b} {self.distance:.3f} Angstrom ({self.frame})"
 
 
+def without_box(frame: Frame) -> Frame:
+    """A molecule in a periodic box as a molecule, any other frame as it is.
+
+    A molecule is what has :data:`VACUUM` along every periodic direction, at the border of the box
+    or, where the box's wall cuts it, inside; it is made whole.
+    """
+    if not frame.pbc.any():
+        return frame
+    cell = complete_cell(frame.cell, frame.pbc)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    fractional = np.linalg.solve(cell.T, frame.positions.T).T
+    for k in np.flatnonzero(frame.pbc):
+        places = np.sort(fractional[:, k] % 1)
+        gaps = np.diff(places, append=places[0] + 1)
+        widest = int(np.argmax(gaps))
+        if gaps[widest] * heights[k] < VACUUM:
+            return frame
+        first = places[(widest + 1) % len(places)]
+        fractional[:, k] = (fractional[:, k] - first + 1e-9) % 1
+    return replace(frame, positions=fractional @ cell, cell=np.zeros((3, 3)), pbc=np.zeros(3, bool))
+
+
 def force_balance(frames: Sequence[Frame]) -> Balance:
-    """Net forces of all frames with forces, torques of those that are molecules."""
+    """Net forces of all frames with forces, torques of those that are molecules, in boxes too."""
     net, torque = [], []
     for frame in frames:
         if frame.forces is None:
             continue
         count = len(frame.numbers)
         net.append((float(np.linalg.norm(frame.forces.sum(0))) / count, frame.name))
-        if not frame.pbc.any():
-            arms = frame.positions - frame.positions.mean(0)
+        molecule = without_box(frame)
+        if not molecule.pbc.any():
+            arms = molecule.positions - molecule.positions.mean(0)
             moment = np.cross(arms, frame.forces).sum(0)
             torque.append((float(np.linalg.norm(moment)) / count, frame.name))
     return Balance(*_summary(net), *_summary(torque))

@@ -226,7 +226,7 @@ class _Search:
         for _ in range(MAX_REDO):
             stretch = hop_program.advance(
                 self.program,
-                self.potential,
+                self.potential.interaction,
                 self.slots,
                 self.constraints,
                 self.state,

@@ -274,9 +274,9 @@ def _optimise(
     )
     rules = _optimizer(settings)
     state = _begin(rules, jnp.asarray(first[1:-1] - centre, dtype))
-    redone = 0
+    redone, bare = 0, potential.interaction
     while not (state.converged or state.failed or int(state.steps) >= settings.steps):
-        state = _advance(plan, rules, settings.climb, potential, slots, ends, state)
+        state = _advance(plan, rules, settings.climb, bare, slots, ends, state)
         if state.overflow:
             plan = enlarge(plan, int(state.edges_needed))
             state = replace(state, overflow=jnp.zeros((), bool))

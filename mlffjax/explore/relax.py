@@ -172,7 +172,7 @@ class _Group:
     """Structures of like size in one program."""
 
     def __init__(self, potential: Potential, settings: RelaxSettings, jobs: Sequence[_Job]) -> None:
-        self.potential, self.settings, self.jobs = potential, settings, jobs
+        self.potential, self.settings, self.jobs = potential.interaction, settings, jobs
         self.room = CELL_ROOM if settings.cell else 1.0
         self.bonds = max(len(job.fixed.bonds) for job in jobs)
         self.dtype = np.dtype(potential.dtype)

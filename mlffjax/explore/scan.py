@@ -224,11 +224,9 @@ def _relax(
     goals = jnp.asarray(np.concatenate([targets, *[targets[-1:]] * (size - len(frames))]), dtype)
     begin = jnp.asarray(np.array([f.positions for f in centred]), dtype)
     state = _begin(settings, begin, np.arange(size) < len(frames))
-    redone = 0
+    redone, bare = 0, potential.interaction
     while bool(np.any(state.running)):
-        state = _advance(
-            plan, settings, coordinates, potential, slots, jnp.asarray(free), goals, state
-        )
+        state = _advance(plan, settings, coordinates, bare, slots, jnp.asarray(free), goals, state)
         if state.overflow:
             plan = enlarge(plan, int(state.edges_needed))
             state = replace(state, overflow=jnp.zeros((), bool))

@@ -172,9 +172,8 @@ def force_derivatives(
     )
     size = graph.size
     graph = pad(graph, GraphSize(size.atoms, bucket(size.edges, 32), 1))
-    columns, forces = _push(
-        potential, graph, jnp.asarray(directions, potential.dtype), min(block, len(directions))
-    )
+    pushed = jnp.asarray(directions, potential.dtype)
+    columns, forces = _push(potential.interaction, graph, pushed, min(block, len(directions)))
     return np.asarray(columns, np.float64), np.asarray(forces, np.float64)
 
 

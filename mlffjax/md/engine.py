@@ -150,7 +150,7 @@ class Run:
     ) -> None:
         potential.check_elements(frame.numbers)
         _check_ensemble(potential, frame, settings)
-        self.potential, self.frame, self.settings = potential, frame, settings
+        self.potential, self.frame, self.settings = potential.interaction, frame, settings
         # All is computed there: far from the origin single precision is none.
         self.start, origin = about_origin(frame)
         self.masses = ase.data.atomic_masses[frame.numbers]
@@ -274,6 +274,8 @@ class Run:
             momenta = velocities.remove_drift(momenta, masses)
             if settings.remove_rotation and not self.frame.pbc.any():
                 momenta = velocities.remove_rotation(momenta, masses, positions)
+        if settings.exact_temperature:
+            momenta = velocities.scaled_to(momenta, masses, temperature, self.make.dof)
         return momenta
 
     def execute(

@@ -40,7 +40,7 @@ class Batch:
     state: State
 
     def __init__(self, potential: Potential, runs: Sequence[Run]) -> None:
-        self.potential, self.runs = potential, runs
+        self.potential, self.runs = potential.interaction, runs
         self.atoms = max(len(run.frame.numbers) for run in runs)
         self.replicas = self._replicas()
         self.firsts: Sequence[Block] = ()

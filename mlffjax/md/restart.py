@@ -212,8 +212,10 @@ def check_identity(path: Path, run: Identity, steps: int) -> None:
                 f"got another {'potential' if what == 'potential' else 'structure or velocities'} "
                 f"than that of the run in {path.parent}; expected the same; start a new run"
             )
+    # A setting that came after the file was written had the effect of its default.
+    defaults = MDSettings().model_dump(mode="json")
     for name, value in run.settings.items():
-        old = saved["settings"].get(name)
+        old = saved["settings"].get(name, defaults.get(name))
         if old != value:
             raise ValueError(
                 f"got {name} = {value!r} to go on with a run of {name} = {old!r} in {path.parent}; "
@@ -318,7 +320,7 @@ def _kept(settings: MDSettings) -> dict[str, Any]:
 
 
 def potential_digest(potential: Potential) -> str:
-    """A digest of the force field: of its model, elements, baseline and parameters."""
+    """A digest of what forces come from: model, elements, scale, shift and parameters."""
     what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
     return _digest(what, [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)])
 

@@ -50,6 +50,22 @@ def remove_rotation(
     return momenta - masses[:, None] * jnp.cross(omega[None], arms)
 
 
+def scaled_to(
+    momenta: Float[Array, "atoms 3"], masses: AtomScalars, kelvin: float, dof: int
+) -> Array:
+    """Momenta ``[atoms, 3]`` scaled so that they have exactly a temperature; zero ones stay so.
+
+    Args:
+      momenta: in sqrt(amu eV).
+      masses: in amu ``[atoms]``.
+      kelvin: the temperature.
+      dof: degrees of freedom it is counted with.
+    """
+    now = temperature(kinetic_energy(momenta, masses), dof)
+    moving = now > 0
+    return jnp.sqrt(jnp.where(moving, kelvin / jnp.where(moving, now, 1), 0)) * momenta
+
+
 def degrees_of_freedom(
     positions: HostVectors,
     masses: Float[np.ndarray, "atoms"],

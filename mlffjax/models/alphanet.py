@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +93,8 @@ class AlphaNet(Architecture):
     Raises:
       ValueError: features or heads that do not divide.
     """
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("num_layers",)
 
     num_features: int = 176
     num_layers: int = 4

@@ -1,7 +1,7 @@
 """The contract of an architecture: what it is given, what it returns, what it declares."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar
 
 from flax import linen as nn
 from flax import struct
@@ -41,6 +41,8 @@ class Architecture(nn.Module):
     here, what is particular to a subclass in its ``_check``.
 
     Attributes:
+      may_be_zero: names of the fields whose integers may be zero, such as a degree; all others
+        must be positive.
       num_elements: number of elements the species index runs over; filled from the data set.
       cutoff: in Angstrom.
       avg_num_neighbors: mean number of neighbours of an atom in the training data; filled
@@ -50,6 +52,8 @@ class Architecture(nn.Module):
       ValueError: a field without meaning, such as a cutoff of zero or a negative number of layers.
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
+
     num_elements: int = 1
     cutoff: float = 5.0
     avg_num_neighbors: float = 1.0
@@ -57,7 +61,8 @@ class Architecture(nn.Module):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in fields(self):
-            _check_field(field.name, getattr(self, field.name))
+            lowest = 0 if field.name in self.may_be_zero else 1
+            _check_field(field.name, getattr(self, field.name), lowest)
         self._check()
 
     def _check(self) -> None:
@@ -114,11 +119,10 @@ class Architecture(nn.Module):
         )
 
 
-def _check_field(name: str, value: Any) -> None:
-    """Integers, also in tuples, are positive; numbers of layers, degrees and orders may be zero."""
+def _check_field(name: str, value: Any, lowest: int) -> None:
+    """Cutoff and number of neighbours are positive, integers, also in tuples, not below a bound."""
     if name in ("cutoff", "avg_num_neighbors") and not value > 0:
         raise ValueError(f"got {name} {value}; expected a positive number")
-    lowest = 0 if name.endswith(("degree", "degrees", "layers", "order")) else 1
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, int) and not isinstance(number, bool) and number < lowest:
             raise ValueError(f"got {name} {value}; expected at least {lowest}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -131,6 +131,8 @@ class EquiformerV2(Architecture):
     Raises:
       ValueError: an unknown setting, or a grid too coarse for the degrees.
     """
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("num_layers", "max_degree", "max_order")
 
     num_layers: int = 8
     num_channels: int = 128

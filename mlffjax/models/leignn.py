@@ -144,8 +144,6 @@ class LEIGNN(Architecture):
     def _check(self) -> None:
         if self.num_features % 2:
             raise ValueError(f"got {self.num_features} features; expected an even number")
-        if self.num_layers < 1:
-            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         if self.update not in ("leignn", "painn"):
             raise ValueError(f"got the update {self.update!r}; expected 'leignn' or 'painn'")
         if self.num_radial < 2:

@@ -5,6 +5,7 @@ arXiv:2206.07697.
 """
 
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +82,8 @@ class MACE(Architecture):
     3
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ("max_degree", "hidden_degree")
+
     num_channels: int = 128
     max_degree: int = 3
     hidden_degree: int = 1
@@ -105,8 +108,6 @@ class MACE(Architecture):
                 f"got hidden_degree {self.hidden_degree} above max_degree {self.max_degree}; "
                 "expected at most that; raise max_degree"
             )
-        if self.num_layers < 1:
-            raise ValueError(f"got num_layers {self.num_layers}; expected at least 1; choose 2")
         if self.distance_transform not in (None, "agnesi"):
             raise ValueError(
                 f"got distance_transform {self.distance_transform!r}; expected 'agnesi' or null"

@@ -6,6 +6,7 @@ T. E. Smidt, B. Kozinsky, Nature Communications 13, 2453 (2022).
 
 import math
 from itertools import pairwise
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +72,8 @@ class NequIP(Architecture):
     2
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = ("max_degree",)
+
     num_channels: int = 64
     max_degree: int = 2
     num_layers: int = 4
@@ -79,10 +82,6 @@ class NequIP(Architecture):
     envelope_power: int = 6
     radial_widths: tuple[int, ...] = (64, 64)
     readout_width: int = 32
-
-    def _check(self) -> None:
-        if self.num_layers < 1:
-            raise ValueError(f"got num_layers {self.num_layers}; expected at least 1; choose 4")
 
     @nn.compact
     def __call__(self, graph: EdgeGraph) -> AtomwiseOutput:

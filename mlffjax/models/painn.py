@@ -72,8 +72,6 @@ class PaiNN(Architecture):
     def _check(self) -> None:
         if self.num_features % 2:
             raise ValueError(f"got {self.num_features} features; expected an even number")
-        if self.num_layers < 1:
-            raise ValueError(f"got {self.num_layers} layers; expected at least 1")
         if not self.norm_rounding > 0:
             raise ValueError(f"got norm_rounding {self.norm_rounding}; expected a positive number")
 

@@ -5,7 +5,7 @@ K. T. Schuett, H. E. Sauceda, P.-J. Kindermans, A. Tkatchenko, K.-R. Mueller, J.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +59,8 @@ class SchNet(Architecture):
     >>> SchNet(num_features=64).num_layers
     6
     """
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("num_layers",)
 
     num_features: int = 128
     num_layers: int = 6

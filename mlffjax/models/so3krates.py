@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ class SO3krates(Architecture):
     Raises:
       ValueError: the features do not divide into the heads, or a setting is unknown.
     """
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("num_layers", "degrees")
 
     num_features: int = 132
     num_layers: int = 3

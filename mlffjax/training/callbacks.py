@@ -90,11 +90,23 @@ class ProgressBar(Callback):
             self._bar.set_postfix_str(summary(record.values), refresh=False)
             self._bar.update(record.step - self._bar.n)
         else:
-            self._bar.write(f"step {record.step}: validation {summary(record.values)}")
+            self._bar.write(_validation(record))
 
     def finished(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class ValidationLines(Callback):
+    """The lines of validations that the bar writes, without a bar: for logs."""
+
+    def recorded(self, record: Record) -> None:
+        if record.kind == "valid":
+            print(_validation(record), flush=True)
+
+
+def _validation(record: Record) -> str:
+    return f"step {record.step}: validation {summary(record.values)}"
 
 
 def summary(values: Mapping[str, float]) -> str:

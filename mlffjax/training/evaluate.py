@@ -51,12 +51,12 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32
     metrics = MetricsAccumulator(potential.elements)
     with_stress = any(frame.pbc.all() for frame in frames)
 
-    device = jax.device_put(packed)
+    device, bare = jax.device_put(packed), potential.interaction
     energy, forces = np.zeros(len(frames)), []
     stress = np.full((len(frames), 3, 3), np.nan)
     for row in order.rows(0, order.steps_per_epoch):
         room = room_of(rooms, packed, row[None])
-        prediction, sums = jax.device_get(_batch(potential, device, row, room, with_stress))
+        prediction, sums = jax.device_get(_batch(bare, device, row, room, with_stress))
         metrics.add(sums)
         real = row[row >= 0]
         energy[real] = prediction.energy[: len(real)]

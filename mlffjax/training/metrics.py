@@ -105,6 +105,8 @@ class Metrics:
       forces_mae, forces_rmse: over force components in eV/Angstrom.
       stress_mae, stress_rmse: over stress components in eV/Angstrom^3.
       forces_mae_by_element, forces_rmse_by_element: by chemical symbol.
+      num_energies, num_stresses: structures with the label.
+      num_forces, num_forces_by_element: atoms with the label, in all and by chemical symbol.
       loss: mean of the batches' losses by their numbers of structures, where there was one.
     """
 
@@ -116,6 +118,10 @@ class Metrics:
     stress_rmse: float | None
     forces_mae_by_element: dict[str, float]
     forces_rmse_by_element: dict[str, float]
+    num_energies: int
+    num_forces: int
+    num_forces_by_element: dict[str, int]
+    num_stresses: int
     loss: float | None = None
 
     def as_dict(self) -> dict[str, float]:
@@ -125,6 +131,17 @@ class Metrics:
             by_element = getattr(self, f"forces_{kind}_by_element")
             values.update({f"forces_{kind}/{s}": v for s, v in by_element.items()})
         return values
+
+
+def in_milli_units(name: str, value: float) -> str:
+    """An error of :meth:`Metrics.as_dict` with its unit; what has none as it is.
+
+    >>> in_milli_units("forces_mae/H", 0.0123)
+    '12.3 meV/Å'
+    """
+    units = {"energy": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³", "md_drift": "meV/atom/ps"}
+    unit = next((u for kind, u in units.items() if name.startswith(kind)), None)
+    return f"{value:.6g}" if unit is None else f"{1e3 * value:.6g} {unit}"
 
 
 class MetricsAccumulator:
@@ -189,6 +206,10 @@ class MetricsAccumulator:
             stress_rmse=stress[1],
             forces_mae_by_element={s: float(a / n) for s, (a, _, n) in element.items()},
             forces_rmse_by_element={s: float(np.sqrt(q / n)) for s, (_, q, n) in element.items()},
+            num_energies=round(float(t.num_energies)),
+            num_forces=round(float(count.sum()) / 3),
+            num_forces_by_element={s: round(float(n) / 3) for s, (_, _, n) in element.items()},
+            num_stresses=round(float(t.num_stresses) / 9),
             loss=float(t.loss / t.num_structures) if with_loss else None,
         )
 
