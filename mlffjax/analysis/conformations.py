@@ -31,18 +31,30 @@ class Extent(Observable):
       ends: the two atoms of the end-to-end distance, see :func:`chain_ends`.
       r_max: of the densities in Angstrom.
       num_bins: of the densities.
+      masses: in amu ``[atoms]``; those of the elements if not given.
     """
 
     def __init__(
-        self, numbers: HostNumbers, ends: tuple[int, int], r_max: float, num_bins: int = 200
+        self,
+        numbers: HostNumbers,
+        ends: tuple[int, int],
+        r_max: float,
+        num_bins: int = 200,
+        *,
+        masses: Float[np.ndarray, "atoms"] | None = None,
     ) -> None:
-        self._masses = atomic_masses[numbers]
+        self._masses = atomic_masses[numbers] if masses is None else masses
         self._ends = ends
         symbols = [chemical_symbols[numbers[k]] for k in ends]
         pair = f"{symbols[0]}{ends[0]}-{symbols[1]}{ends[1]}"
         self._names = "radius of gyration", f"end-to-end distance {pair}"
         self.edges = np.linspace(0, r_max, num_bins + 1)
         self._average, self._density = BlockAverage(), BlockAverage()
+
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average, self._density)
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -98,6 +110,11 @@ class DihedralDistribution(Observable):
         self.edges = np.linspace(-180, 180, num_bins + 1)
         self._average = BlockAverage()
 
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average,)
+
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
         angles = np.asarray(dihedral_angles(jnp.asarray(block.positions), self._atoms))
@@ -134,6 +151,11 @@ class Ramachandran(Observable):
         self._atoms = np.array(residues, np.int32).reshape(-1, 4)
         self.edges = np.linspace(-180, 180, num_bins + 1)
         self._average = BlockAverage()
+
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average,)
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
