@@ -215,15 +215,11 @@ def report_hopping(
     tree = disconnectivity_graph(energies, transitions(history), most=most)
     figures = [folder / "disconnectivity.png"]
     plots.disconnectivity(figures[0], tree.lines, tree.places, energies[tree.minima])
-    reached = [e for e in history if e.target is not None]
+    reached = [(e.step + 1, e.target, e.status == "new") for e in history if e.target is not None]
     if reached:
+        escapes, targets, new = (np.array(column) for column in zip(*reached, strict=True))
         figures.append(folder / "minima.png")
-        plots.minima_found(
-            figures[-1],
-            np.array([e.step + 1 for e in reached]),
-            energies[[e.target for e in reached]],
-            np.array([e.status == "new" for e in reached]),
-        )
+        plots.minima_found(figures[-1], escapes, energies[targets], new)
     if history:
         figures.append(folder / "feedback.png")
         plots.hopping_feedback(

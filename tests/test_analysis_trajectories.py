@@ -99,6 +99,31 @@ def test_masses_of_h5md_count(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("unit", "species", "message"),
+    [("nm", 1, "got positions in nm; expected Angstrom"), ("Angstrom", 0, "got the species")],
+)
+def test_h5md_in_other_units_is_refused(tmp_path, unit, species, message):
+    """With one interval for all frames, as the layout allows."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("particles/all")
+        group["species"] = [1, species]
+        box = group.create_group("box")
+        box.attrs["boundary"] = ["none"] * 3
+        box["edges"] = np.zeros(3)
+        group["position/value"], group["position/time"] = RNG.uniform(0, 5, (4, 2, 3)), 2.5
+        group["position/time"].attrs["offset"] = 10.0
+        group["position/value"].attrs["unit"] = unit
+    with pytest.raises(ValueError, match=message):
+        open_frames(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["particles/all/species"][1] = 8
+        file["particles/all/position/value"].attrs["unit"] = "Angstrom"
+    with open_frames(tmp_path / "a.h5") as frames:
+        assert frames.numbers.tolist() == [1, 8]
+        assert frames.read(1, 4, 2).time_fs.tolist() == [12.5, 17.5]
+
+
 def test_frames_of_one_atom_keep_their_velocities(tmp_path):
     write(tmp_path / "a.traj", [atoms[[0]] for atoms in gas()])
     assert scalars(tmp_path / "a.traj")["temperature"].value > 100

@@ -40,6 +40,13 @@ def test_vibrations_take_the_masses_of_isotopes():
         vibrations(MORSE, pair(masses=[0.0, 30.0]))
 
 
+def test_a_single_atom_has_no_vibrations():
+    found = vibrations(MORSE, Atoms("Cu"))
+    assert found.frequencies.shape == (0,)
+    assert found.modes.shape == (0, 1, 3)
+    assert found.zero_point_energy == 0
+
+
 def test_phonons_take_the_masses_of_isotopes():
     atoms = Atoms("Cu", cell=[2.0, 9, 9], pbc=[True, False, False], masses=[20.0])
     edge = np.array([[0.5, 0.0, 0.0]])

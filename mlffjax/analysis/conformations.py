@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import connected_components, shortest_path
 
 from mlffjax.analysis.averages import BlockAverage
-from mlffjax.analysis.frames import bond_graph
+from mlffjax.analysis.frames import bond_graph, whole_molecules
 from mlffjax.analysis.results import Curves, Map, Observable, Result, Scalar
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.trajectory_readers import FrameBlock
@@ -207,10 +207,16 @@ def dihedral_angles(
 
 
 def is_one_molecule(bonds: Bonds, atoms: int) -> bool:
-    """Whether all atoms hang together by bonds and none is bonded to its own image."""
-    if atoms < 2 or (bonds.pairs[:, 0] == bonds.pairs[:, 1]).any():
+    """Whether all atoms hang together by bonds that lead to no image of any of them.
+
+    The bonds of a crystal or a network do: no lattice translations put all its bonded atoms next
+    to each other.
+    """
+    if atoms < 2 or connected_components(bond_graph(bonds, atoms), directed=False)[0] > 1:
         return False
-    return connected_components(bond_graph(bonds, atoms), directed=False)[0] == 1
+    shifts = whole_molecules(bonds, atoms)
+    i, j = bonds.pairs.T
+    return bool((shifts[j] - shifts[i] == bonds.shifts).all())
 
 
 def chain_ends(numbers: HostNumbers, bonds: Bonds) -> tuple[int, int]:

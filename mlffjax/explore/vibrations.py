@@ -253,7 +253,7 @@ def normal_modes(
     weighted = matrix / roots[:, None] / roots
     complement = np.linalg.svd(rigid)[2][len(rigid) :] if len(rigid) else np.eye(len(matrix))
     values, vectors = np.linalg.eigh(complement @ weighted @ complement.T)
-    return values, (vectors.T @ complement / roots).reshape(len(values), -1, 3)
+    return values, (vectors.T @ complement / roots).reshape(len(values), len(masses), 3)
 
 
 def wave_numbers(eigenvalues: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

@@ -19,6 +19,7 @@ from ase.io.trajectory import Trajectory as AseTrajectory
 from jaxtyping import Float
 
 from mlffjax.data.frames import Frame
+from mlffjax.md.h5md_layout import FrameTimes, check_species, check_units
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.types import HostNumbers, HostPbc
 
@@ -290,7 +291,10 @@ class AseTrajectoryFile(Trajectory):
 class H5MDTrajectory(Trajectory):
     """The H5MD layout (de Buyl et al., Comput. Phys. Commun. 185, 1546, 2014), Angstrom and fs.
 
-    A file that is still being written can be read.
+    A file that is still being written can be read. Units it does not name are taken as these.
+
+    Raises:
+      ValueError: another layout, other units, or species that are no atomic numbers.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -307,16 +311,12 @@ class H5MDTrajectory(Trajectory):
             )
         group: Any = self._file["particles/all"]
         self.numbers = np.asarray(group["species"])
-        mass = group.get("mass")  # of all frames, or, as a group, of each
-        self.masses = atomic_masses[self.numbers]
-        if isinstance(mass, h5py.Dataset):
-            self.masses = np.asarray(mass, np.float64)
         boundary = [
             b.decode() if isinstance(b, bytes) else b for b in group["box"].attrs["boundary"]
         ]
         self.pbc = np.array([b == "periodic" for b in boundary])
         self._edges: Any = group["box/edges"]
-        self._time: Any = group["position/time"]
+        self._time = FrameTimes(group["position"])
         # The names of H5MD, and those of a frame.
         named: dict[str, Any] = {
             "positions": self._file.get("particles/all/position/value"),
@@ -326,6 +326,17 @@ class H5MDTrajectory(Trajectory):
             "stress": self._file.get("observables/stress/value"),
         }
         self._series = {name: data for name, data in named.items() if data is not None}
+        units = {name: data.attrs.get("unit") for name, data in self._series.items()}
+        try:
+            check_species(self.numbers)
+            check_units({**units, "times": self._time.unit})
+        except ValueError as error:
+            self._file.close()
+            raise ValueError(f"{self.path.name}: {error}") from None
+        mass = group.get("mass")  # of all frames, or, as a group, of each
+        self.masses = atomic_masses[self.numbers]
+        if isinstance(mass, h5py.Dataset):
+            self.masses = np.asarray(mass, np.float64)
         # A kill between two series leaves the first longer: only frames in all of them count.
         series = [*self._series.values(), self._time]
         if isinstance(self._edges, h5py.Group):
@@ -351,7 +362,7 @@ class H5MDTrajectory(Trajectory):
             cell = np.broadcast_to(cell, (len(take["positions"]), *cell.shape))
         if cell.shape[1:] == (3,):  # H5MD allows the edges of a right-angled box alone
             cell = cell[:, :, None] * np.eye(3)
-        return FrameBlock(cell=cell, time_fs=np.asarray(self._time[rows], np.float64), **take)
+        return FrameBlock(cell=cell, time_fs=self._time[rows], **take)
 
 
 _READERS = {
