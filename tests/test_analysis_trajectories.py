@@ -79,9 +79,9 @@ def test_no_frame_is_correlated_with_another_trajectory():
 def test_masses_of_isotopes_count(tmp_path, suffix):
     """The temperature is that of the file's masses, whatever the elements weigh."""
     heavy = [12.0, 2.014, 2.014, 3.016]
-    write(tmp_path / f"a.{suffix}", gas(600, masses=heavy))
+    write(tmp_path / f"a.{suffix}", gas(100, masses=heavy))
     found = scalars(tmp_path / f"a.{suffix}")
-    assert found["temperature"].value == pytest.approx(300, abs=20)
+    assert found["temperature"].value == pytest.approx(300, abs=45)
     density = sum(heavy) / 729 / 0.602214
     assert found["density"].value == pytest.approx(density, rel=1e-4)
 

@@ -110,6 +110,13 @@ def test_values_that_cannot_be_reached_are_named():
     atoms = Atoms("Ar2", [[0.2, 0, 0], [4.8, 0, 0]], cell=5 * np.eye(3), pbc=True)
     with pytest.raises(ValueError, match="across a periodic border"):
         distance(atoms, (0, 1))
+    # The hydrogen of the hydroxyl group, which would stay, is on the other side of the cell.
+    atoms = Atoms("COH", [[3.2, 0, 0], [4.6, 0, 0], [0.5, 0.3, 0]], cell=5 * np.eye(3), pbc=True)
+    with pytest.raises(ValueError, match="atoms 1 and 2, bonded across"):
+        distance(atoms, (0, 1))
+    assert distance(atoms, (0, 1), (1,)).group == (1,)
+    atoms.positions[2, 0] += 5
+    assert distance(atoms, (0, 1)).group == (1, 2)
 
 
 def test_files_give_their_constraints_and_masses(tmp_path: Path):

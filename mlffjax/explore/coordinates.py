@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from mlffjax.data.frames import Frame
 from mlffjax.explore.structures import Structure, as_frame
-from mlffjax.md.bonds import BOND_FACTOR
+from mlffjax.md.bonds import BOND_FACTOR, find_bonds
 from mlffjax.types import HostVectors, Positions
 
 
@@ -176,14 +176,16 @@ def dihedral(
       group: atoms that turn with l; without it, those bonded to k but not through j.
 
     Raises:
-      ValueError: wrong indices, atoms across a periodic border, or a bond j-k that is part of a
-        ring.
+      ValueError: wrong indices, atoms, or parts of what turns, across a periodic border, or a bond
+        j-k that is part of a ring.
     """
     frame = as_frame(structure)
     _check_indices(frame, atoms, 4)
     _check_images(frame, atoms)
     i, j, k, l = (int(n) for n in atoms)  # noqa: E741
     moving = _side(frame, j, k) if group is None else tuple(int(n) for n in group)
+    if group is None:
+        _check_whole(frame, moving)
     if i in moving or j in moving or l not in moving:
         raise ValueError(
             f"got the dihedral {[i, j, k, l]} with the moving atoms {sorted(moving)}; expected the "
@@ -205,14 +207,19 @@ def distance(
         else j alone.
 
     Raises:
-      ValueError: wrong indices, or atoms across a periodic border.
+      ValueError: wrong indices, or atoms, or parts of what moves with j, across a periodic border.
     """
     frame = as_frame(structure)
     _check_indices(frame, atoms, 2)
     _check_images(frame, atoms)
     i, j = (int(n) for n in atoms)
-    moving = _side(frame, i, j) if group is None else tuple(int(n) for n in group)
-    return Distance((i, j), (j,) if i in moving else moving)
+    if group is not None:
+        return Distance((i, j), tuple(int(n) for n in group))
+    moving = _side(frame, i, j)
+    if i in moving:
+        return Distance((i, j), (j,))
+    _check_whole(frame, moving)
+    return Distance((i, j), moving)
 
 
 def shift(structure: Structure, group: Sequence[int], direction: Sequence[float]) -> Shift:
@@ -261,6 +268,20 @@ def _side(frame: Frame, j: int, k: int) -> tuple[int, ...]:
     bonded[j, k] = bonded[k, j] = False
     labels = connected_components(bonded, directed=False)[1]
     return tuple(int(n) for n in np.flatnonzero(labels == labels[k]))
+
+
+def _check_whole(frame: Frame, group: tuple[int, ...]) -> None:
+    """Refuse a group that was found by bonds and has others across a periodic border."""
+    inside = np.isin(np.arange(len(frame.numbers)), group)
+    bonds = find_bonds(frame)
+    torn = bonds.shifts.any(axis=1) & (inside[bonds.pairs[:, 0]] != inside[bonds.pairs[:, 1]])
+    if torn.any():
+        a, b = bonds.pairs[torn][0].tolist()
+        raise ValueError(
+            f"got the atoms {a} and {b}, bonded across a periodic border, of which one would move "
+            "and one not; expected a molecule that is whole; move it by lattice vectors first, or "
+            "give the group"
+        )
 
 
 def _check_indices(frame: Frame, atoms: Sequence[int], count: int | None) -> None:
