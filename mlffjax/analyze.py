@@ -1,5 +1,6 @@
-"""The steps of ``mlffjax analyze``: observables of a trajectory, written and drawn."""
+"""The steps of ``mlffjax analyze``: observables of trajectories, written and drawn."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mlffjax.analysis.results import Curves, Map, Result, Scalar
-from mlffjax.analysis.run import Analysis, analyze, open_frames
+from mlffjax.analysis.run import Analysis, analyze
+from mlffjax.analysis.sources import open_replicas
 from mlffjax.config.analysis import AnalysisSettings
 from mlffjax.config.files import write_text, write_yaml
 from mlffjax.plots.observables import observable_curves, observable_map
@@ -38,7 +40,9 @@ class Comparison:
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values of a summary."""
-        rows = [("frames", str(self.trajectory.frames))]
+        several = self.trajectory.trajectories
+        of = f" of {several} trajectories" if several > 1 else ""
+        rows = [("frames", f"{self.trajectory.frames}{of}")]
         for result in self.trajectory.results:
             if isinstance(result, Scalar):
                 other = _counterpart(result, self.reference)
@@ -69,7 +73,7 @@ class Comparison:
 
 
 def analyze_files(
-    source: str,
+    source: str | Sequence[str],
     folder: Path,
     settings: AnalysisSettings,
     reference: str | None = None,
@@ -77,24 +81,24 @@ def analyze_files(
     """Observables of a file as CSV and figures, and the mean absolute error to a reference.
 
     Args:
-      source: a trajectory, the folder of a simulation, or a data set.
+      source: a trajectory, the folder of a simulation or of a run of replicas, or a data set; or
+        several of these, of the same atoms. All trajectories together give one result.
       folder: where everything is written.
       settings: which observables.
-      reference: the same kinds of things as ``source``.
+      reference: one of these too.
 
     Raises:
       ValueError, OSError: a file cannot be read, or an observable that was asked for by name
         cannot be made of it.
     """
-    with open_frames(source) as frames:
-        ours = analyze(frames, settings)
+    sources = [source] if isinstance(source, str) else list(source)
+    ours = _analyzed(sources, settings)
     theirs = None
     if reference is not None:
         # On the same grid; its own frames, as it may be of another length.
         own = {"start": 0, "stop": None, "step": 1, "what": None, "frame_fs": None}
         shared = ours.settings.model_copy(update=own)
-        with open_frames(reference) as frames:
-            theirs = analyze(frames, shared)
+        theirs = _analyzed([reference], shared)
     folder.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(ours, theirs, folder)
     for result in ours.results:
@@ -106,9 +110,10 @@ def analyze_files(
     _write_scalars(folder, comparison)
     write_yaml(folder / SETTINGS_FILE, ours.settings)
     summary = {
-        "trajectory": source,
+        "trajectory": sources[0] if len(sources) == 1 else sources,
         "reference": reference,
         "frames": ours.frames,
+        "trajectories": ours.trajectories,
         "scalars": {
             r.name: {"value": r.value, "error": _or_none(r.error), "unit": r.unit}
             for r in ours.results
@@ -119,6 +124,16 @@ def analyze_files(
     }
     write_text(folder / SUMMARY_FILE, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     return comparison
+
+
+def _analyzed(sources: Sequence[str], settings: AnalysisSettings) -> Analysis:
+    with contextlib.ExitStack() as stack:
+        trajectories = [
+            stack.enter_context(trajectory)
+            for source in sources
+            for trajectory in open_replicas(source)
+        ]
+        return analyze(trajectories, settings)
 
 
 def _counterpart(result: Result, analysis: Analysis | None) -> Result | None:

@@ -83,7 +83,8 @@ def write_scan(folder: Path, result: ScanResult) -> dict[str, Any]:
     frames = [f if np.isfinite(f.energy or 0.0) else replace(f, energy=None) for f in result.frames]
     _write(folder, SCAN_FILE, frames, summary)
     if len(result.values) == 1:
-        plots.scan_line(folder / "scan.png", result.values[0], {"scan": energies}, result.labels[0])
+        name, values = folder / "scan.png", result.values[0]
+        plots.scan_line(name, values, {"scan": energies}, result.labels[0], result.converged)
     elif len(result.values) == 2 and min(energies.shape) > 1:
         labels = (result.labels[0], result.labels[1])
         plots.scan_map(folder / "scan.png", *result.values, energies, labels)
@@ -214,11 +215,11 @@ def report_hopping(
     tree = disconnectivity_graph(energies, transitions(history), most=most)
     figures = [folder / "disconnectivity.png"]
     plots.disconnectivity(figures[0], tree.lines, tree.places, energies[tree.minima])
-    reached = [(e.target, e.status == "new") for e in history if e.target is not None]
+    reached = [(e.step + 1, e.target, e.status == "new") for e in history if e.target is not None]
     if reached:
-        targets, new = (np.array(column) for column in zip(*reached, strict=True))
+        escapes, targets, new = (np.array(column) for column in zip(*reached, strict=True))
         figures.append(folder / "minima.png")
-        plots.minima_found(figures[-1], energies[targets], new)
+        plots.minima_found(figures[-1], escapes, energies[targets], new)
     if history:
         figures.append(folder / "feedback.png")
         plots.hopping_feedback(

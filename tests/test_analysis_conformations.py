@@ -137,6 +137,13 @@ def test_one_molecule_or_not():
     assert not shape.is_one_molecule(bonds_of(far), 3)
     chain = bulk("C", "sc", a=1.5)
     assert not shape.is_one_molecule(bonds_of(chain), 1)
+    # Two atoms of a chain, each bonded to the other and to its image.
+    pair = ase.Atoms("C2", [[0, 0, 0], [1.5, 0, 0]], cell=[3, 9, 9], pbc=True)
+    assert not shape.is_one_molecule(bonds_of(pair), 2)
+    across = molecule("H2O", cell=3 * [6.0], pbc=True)
+    across.positions -= across.positions[1]
+    across.wrap()
+    assert shape.is_one_molecule(bonds_of(across), 3)
 
 
 def test_thermodynamics_equal_those_of_ase():

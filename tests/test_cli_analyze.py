@@ -120,19 +120,51 @@ def test_a_data_set_has_no_times(tmp_path, monkeypatch, capsys):
         (["a.extxyz", "rmax=3"], "did you mean 'r_max'"),
         (["a.extxyz", "what=[rdf,msd]"], "msd: got no periodic direction"),
         (["."], "with 0 trajectories; expected one of trajectory.extxyz"),
-        (["six"], "name the folder, as six/replica_000"),
+        (["six"], "name the folder, as six/run_0"),
+        (["mixed"], "replica_001/trajectory.traj than in mixed/replica_000/trajectory.traj"),
+        (["cut"], "replica_000: trajectory.extxyz: got no whole frame"),
     ],
 )
 def test_wrong_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     butane(tmp_path / "a.extxyz", 4)
     for k in range(2):
-        (tmp_path / f"six/replica_00{k}").mkdir(parents=True)
-        butane(tmp_path / f"six/replica_00{k}/trajectory.traj", 4)
+        (tmp_path / f"six/run_{k}").mkdir(parents=True)
+        butane(tmp_path / f"six/run_{k}/trajectory.traj", 4)
+        (tmp_path / f"mixed/replica_00{k}").mkdir(parents=True)
+        write(tmp_path / f"mixed/replica_00{k}/trajectory.traj", molecule(("H2O", "NH3")[k]))
+    (tmp_path / "cut/replica_000").mkdir(parents=True)
+    (tmp_path / "cut/replica_000/trajectory.extxyz").touch()
     assert main(["analyze", *arguments, "--out", "out"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_replicas_give_one_result(tmp_path, monkeypatch, capsys):
+    """A folder of replicas, and the same trajectories named one by one."""
+    monkeypatch.chdir(tmp_path)
+    for k in range(3):
+        (tmp_path / f"md/replica_00{k}").mkdir(parents=True)
+        butane(tmp_path / f"md/replica_00{k}/trajectory.traj", 20 + 10 * k)
+    names = [f"md/replica_00{k}" for k in range(3)]
+    what = "what=[thermo]"
+    assert main(["analyze", "md", "--out", "a", what]) == 0
+    assert "90 of 3 trajectories" in capsys.readouterr().out
+    assert main(["analyze", names[0], what, "--pool", names[1], "--pool", names[2]]) == 0
+    together = json.loads((tmp_path / "a/summary.json").read_text())
+    named = json.loads((tmp_path / "analysis/summary.json").read_text())
+    assert together["scalars"] == named["scalars"]
+    assert named["trajectory"] == names
+    assert together["trajectories"] == 3
+    alone = []
+    for name in names:
+        assert main(["analyze", name, "--out", name, what]) == 0
+        alone.append(json.loads((tmp_path / name / "summary.json").read_text()))
+    value, error = (together["scalars"]["temperature"][key] for key in ("value", "error"))
+    each = np.array([one["scalars"]["temperature"]["value"] for one in alone])
+    assert value == pytest.approx(np.average(each, weights=(20, 30, 40)), rel=1e-9)
+    assert error >= each.std(ddof=1) / 3**0.5 * (1 - 1e-9)
 
 
 def test_frames_of_different_atoms_are_refused(tmp_path, capsys):

@@ -9,6 +9,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms
 from clusters import cluster, untrained
 
 from mlffjax.cli import main
@@ -48,6 +49,27 @@ def test_relax(files, tmp_path: Path, capsys) -> None:
         np.testing.assert_allclose(new.positions[0], old.positions[0], rtol=0, atol=1e-6)
     assert main(["relax", model, structures, "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_constraints_of_a_file_are_kept_or_refused(files, tmp_path: Path, capsys) -> None:
+    model, structures = files
+    held = ase.io.read(structures, ":")
+    held[1].set_constraint(FixAtoms([2, 3]))
+    ase.io.write(tmp_path / "held.traj", held)
+    out, file = tmp_path / "relaxed.extxyz", str(tmp_path / "held.traj")
+    settings = ["fmax=0.2", "memory=3", "fixed_atoms=[0]"]
+    assert main(["relax", model, file, "--out", str(out), *settings]) == 0
+    assert "kept in 1 of 3" in capsys.readouterr().out
+    moved = ase.io.read(out, "1").positions - held[1].positions
+    np.testing.assert_allclose(moved[[0, 2, 3]], 0, atol=1e-6)
+    for command in ("hop", "md"):
+        folder = tmp_path / command
+        arguments = [command, model, file, "--frame", "1", "--out", str(folder)]
+        assert main(arguments) == 2
+        assert "got 1 constraints" in capsys.readouterr().err
+    phonons = ["vibrations", model, file, "--fixed", "0", "--supercell", "2", "2", "2"]
+    assert main([*phonons, "--out", str(tmp_path / "phonons")]) == 2
+    assert "got --fixed with --supercell" in capsys.readouterr().err
 
 
 def test_relax_says_what_did_not_converge(files, tmp_path: Path, capsys) -> None:

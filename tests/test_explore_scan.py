@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.constraints import FixAtoms
 
 from mlffjax.config.explore import RelaxSettings
 from mlffjax.data.frames import Frame
@@ -112,6 +113,16 @@ def test_relaxed_scan_of_three_atoms_has_the_exact_answer():
     assert found.converged.all()
     for frame, value in zip(found.frames, values, strict=True):
         assert np.linalg.norm(frame.positions[1] - frame.positions[0]) == pytest.approx(value)
+
+
+def test_relaxed_scan_keeps_the_atoms_that_ase_fixes():
+    places = [[0, 0, 0], [2 ** (1 / 6), 0, 0], [0.5, 0.95, 0.1]]
+    atoms = Atoms("Ar3", places, constraint=FixAtoms([2]))
+    held = distance(atoms, (0, 1), (1,))
+    found = relaxed_scan(LJ, atoms, [held], [[1.0, 1.2, 1.5]], RelaxSettings(fmax=1e-5))
+    for frame in found.frames:
+        np.testing.assert_allclose(frame.positions[2], places[2], atol=1e-12)
+        assert np.abs(frame.positions[0]).max() > 1e-3
 
 
 def test_relaxed_dihedral_keeps_the_angle_and_fixed_atoms():

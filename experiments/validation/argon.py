@@ -22,7 +22,8 @@ from ase.build import bulk
 
 from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Curves, Scalar
-from mlffjax.analysis.run import analyze, open_frames
+from mlffjax.analysis.run import analyze
+from mlffjax.analysis.sources import open_frames
 from mlffjax.config.analysis import AnalysisSettings
 from mlffjax.config.md import MDSettings
 from mlffjax.md.engine import run_md

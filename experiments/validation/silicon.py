@@ -21,7 +21,8 @@ import numpy as np
 import mlffjax
 from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Curves
-from mlffjax.analysis.run import analyze, open_frames
+from mlffjax.analysis.run import analyze
+from mlffjax.analysis.sources import open_frames
 from mlffjax.config.analysis import AnalysisSettings
 from mlffjax.config.explore import RelaxSettings
 from mlffjax.config.md import MDSettings

@@ -14,6 +14,7 @@ from mlffjax.analysis.correlation import VelocityCorrelation as VelocityCorrelat
 from mlffjax.analysis.pairs import RadialDistribution as RadialDistribution
 from mlffjax.analysis.run import Analysis as Analysis
 from mlffjax.analysis.run import analyze as analyze
-from mlffjax.analysis.run import open_frames as open_frames
+from mlffjax.analysis.sources import open_frames as open_frames
+from mlffjax.analysis.sources import open_replicas as open_replicas
 from mlffjax.analysis.thermodynamics import Thermodynamics as Thermodynamics
 from mlffjax.config.analysis import AnalysisSettings as AnalysisSettings

@@ -71,6 +71,11 @@ class AngleDistribution(Observable):
         self._counts, self._images, self._room = BlockAverage(), (), NEIGHBORS
         self._lists = lists
 
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._counts,)
+
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
         boxes, pbc = boxes_of(block.cell, np.asarray(self.pbc)), np.asarray(self.pbc)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import connected_components, shortest_path
 
 from mlffjax.analysis.averages import BlockAverage
-from mlffjax.analysis.frames import bond_graph
+from mlffjax.analysis.frames import bond_graph, whole_molecules
 from mlffjax.analysis.results import Curves, Map, Observable, Result, Scalar
 from mlffjax.md.bonds import Bonds
 from mlffjax.md.trajectory_readers import FrameBlock
@@ -31,18 +31,30 @@ class Extent(Observable):
       ends: the two atoms of the end-to-end distance, see :func:`chain_ends`.
       r_max: of the densities in Angstrom.
       num_bins: of the densities.
+      masses: in amu ``[atoms]``; those of the elements if not given.
     """
 
     def __init__(
-        self, numbers: HostNumbers, ends: tuple[int, int], r_max: float, num_bins: int = 200
+        self,
+        numbers: HostNumbers,
+        ends: tuple[int, int],
+        r_max: float,
+        num_bins: int = 200,
+        *,
+        masses: Float[np.ndarray, "atoms"] | None = None,
     ) -> None:
-        self._masses = atomic_masses[numbers]
+        self._masses = atomic_masses[numbers] if masses is None else masses
         self._ends = ends
         symbols = [chemical_symbols[numbers[k]] for k in ends]
         pair = f"{symbols[0]}{ends[0]}-{symbols[1]}{ends[1]}"
         self._names = "radius of gyration", f"end-to-end distance {pair}"
         self.edges = np.linspace(0, r_max, num_bins + 1)
         self._average, self._density = BlockAverage(), BlockAverage()
+
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average, self._density)
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -98,6 +110,11 @@ class DihedralDistribution(Observable):
         self.edges = np.linspace(-180, 180, num_bins + 1)
         self._average = BlockAverage()
 
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average,)
+
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
         angles = np.asarray(dihedral_angles(jnp.asarray(block.positions), self._atoms))
@@ -134,6 +151,11 @@ class Ramachandran(Observable):
         self._atoms = np.array(residues, np.int32).reshape(-1, 4)
         self.edges = np.linspace(-180, 180, num_bins + 1)
         self._average = BlockAverage()
+
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._average,)
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -185,10 +207,16 @@ def dihedral_angles(
 
 
 def is_one_molecule(bonds: Bonds, atoms: int) -> bool:
-    """Whether all atoms hang together by bonds and none is bonded to its own image."""
-    if atoms < 2 or (bonds.pairs[:, 0] == bonds.pairs[:, 1]).any():
+    """Whether all atoms hang together by bonds that lead to no image of any of them.
+
+    The bonds of a crystal or a network do: no lattice translations put all its bonded atoms next
+    to each other.
+    """
+    if atoms < 2 or connected_components(bond_graph(bonds, atoms), directed=False)[0] > 1:
         return False
-    return connected_components(bond_graph(bonds, atoms), directed=False)[0] == 1
+    shifts = whole_molecules(bonds, atoms)
+    i, j = bonds.pairs.T
+    return bool((shifts[j] - shifts[i] == bonds.shifts).all())
 
 
 def chain_ends(numbers: HostNumbers, bonds: Bonds) -> tuple[int, int]:

@@ -44,12 +44,20 @@ class TimeCorrelation(Observable):
       numbers: atomic numbers ``[atoms]``.
       frame_fs: time from one frame to the next in fs.
       num_lags: lags, zero included; a stretch is twice as long.
+      masses: in amu ``[atoms]``; those of the elements if not given.
 
     Raises:
       ValueError: fewer than two lags.
     """
 
-    def __init__(self, numbers: HostNumbers, frame_fs: float, num_lags: int) -> None:
+    def __init__(
+        self,
+        numbers: HostNumbers,
+        frame_fs: float,
+        num_lags: int,
+        *,
+        masses: Float[np.ndarray, "atoms"] | None = None,
+    ) -> None:
         if num_lags < 2:
             raise ValueError(
                 f"got {num_lags} lags for a time correlation; expected two or more; give more "
@@ -57,10 +65,20 @@ class TimeCorrelation(Observable):
             )
         self.elements = np.unique(numbers)
         self.species = np.searchsorted(self.elements, numbers).astype(np.int32)
-        self.masses = atomic_masses[numbers]
+        self.masses = atomic_masses[numbers] if masses is None else masses
         self.frame_fs, self.num_lags = frame_fs, num_lags
         self.average = BlockAverage()
         self._buffer: list[np.ndarray] = []
+
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self.average,)
+
+    def next_trajectory(self) -> None:
+        """No frame is correlated with one of another trajectory."""
+        super().next_trajectory()
+        self._buffer = []
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
@@ -203,15 +221,29 @@ class Diffusion(TimeCorrelation):
       pbc: periodic directions ``[3]``, one at least.
       frame_fs: time from one frame to the next in fs.
       num_lags: lags, zero included; a stretch is twice as long.
+      masses: in amu ``[atoms]``; those of the elements if not given.
 
     Raises:
       ValueError: fewer than two lags.
     """
 
-    def __init__(self, numbers: HostNumbers, pbc: HostPbc, frame_fs: float, num_lags: int) -> None:
-        super().__init__(numbers, frame_fs, num_lags)
+    def __init__(
+        self,
+        numbers: HostNumbers,
+        pbc: HostPbc,
+        frame_fs: float,
+        num_lags: int,
+        *,
+        masses: Float[np.ndarray, "atoms"] | None = None,
+    ) -> None:
+        super().__init__(numbers, frame_fs, num_lags, masses=masses)
         self.pbc = np.asarray(pbc, bool)
         self._along: np.ndarray | None = None
+
+    def next_trajectory(self) -> None:
+        """Its lattice may be turned another way."""
+        super().next_trajectory()
+        self._along = None
 
     def values(self, block: FrameBlock) -> Float[np.ndarray, "frames atoms directions"]:
         """Components along the periodic directions of positions relative to the centre of mass."""

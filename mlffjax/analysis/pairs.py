@@ -71,6 +71,11 @@ class RadialDistribution(Observable):
         self._images: Images = ()
         self._lists = lists
 
+    @property
+    def averages(self) -> tuple[BlockAverage, ...]:
+        """See :attr:`Observable.averages`."""
+        return (self._density, self._neighbors)
+
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""
         boxes, pbc = boxes_of(block.cell, np.asarray(self.pbc)), np.asarray(self.pbc)

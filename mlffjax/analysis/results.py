@@ -1,12 +1,14 @@
 """What observables give: numbers, curves and maps, each with errors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from jaxtyping import Float
 from numpy import ndarray
 
+from mlffjax.analysis.averages import BlockAverage
 from mlffjax.md.trajectory_readers import FrameBlock
 
 
@@ -80,7 +82,17 @@ Result: TypeAlias = Scalar | Curves | Map
 
 
 class Observable(ABC):
-    """Something that is read off a trajectory, block after block."""
+    """Something that is read off a trajectory, or several, block after block."""
+
+    @property
+    @abstractmethod
+    def averages(self) -> Iterable[BlockAverage]:
+        """What the frames so far are summed in."""
+
+    def next_trajectory(self) -> None:
+        """The frames that follow are of another trajectory, of the same atoms."""
+        for average in self.averages:
+            average.next_stream()
 
     @abstractmethod
     def add(self, block: FrameBlock) -> None:

@@ -1,9 +1,8 @@
-"""All observables of a trajectory in one pass over its file."""
+"""All observables of a trajectory, or of several replicas, in one pass over the files."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,18 +22,12 @@ from mlffjax.analysis.frames import continuous_frames
 from mlffjax.analysis.pairs import RadialDistribution
 from mlffjax.analysis.results import Observable, Result, Scalar
 from mlffjax.analysis.thermodynamics import Thermodynamics
+from mlffjax.analysis.times import frame_interval, time_span
 from mlffjax.config.analysis import OBSERVABLES, AnalysisSettings, ObservableName
 from mlffjax.data.frames import Frame
-from mlffjax.data.readers import read_frames
 from mlffjax.md.bonds import Bonds, find_bonds
-from mlffjax.md.trajectory import THERMO_FILE, TRAJECTORY_FILE, read_thermo
-from mlffjax.md.trajectory_readers import (
-    SUFFIXES,
-    FrameBlock,
-    Trajectory,
-    is_h5md,
-    open_trajectory,
-)
+from mlffjax.md.trajectory import THERMO_FILE, read_thermo
+from mlffjax.md.trajectory_readers import FrameBlock, Trajectory
 from mlffjax.neighbors import complete_cell
 from mlffjax.units import SPEED_OF_LIGHT_CM_PER_FS
 
@@ -55,132 +48,104 @@ class Analysis:
     Attributes:
       results: numbers, curves and maps.
       notes: what was left out and why, and what limits a result.
-      frames: number of frames.
+      frames: number of frames, of all trajectories together.
+      trajectories: number of trajectories.
       settings: with which it was made; where they were not given, as they were chosen.
     """
 
     results: tuple[Result, ...]
     notes: tuple[str, ...]
     frames: int
+    trajectories: int
     settings: AnalysisSettings
 
 
-class FramesTrajectory(Trajectory):
-    """A data set as a trajectory: frames of the same atoms, without times and velocities.
-
-    Isolated atoms, which data sets keep for their element energies, are left out.
-
-    Raises:
-      ValueError: the frames have different atoms.
-    """
-
-    def __init__(self, frames: Sequence[Frame], path: Path) -> None:
-        self.path, self._frames = path, frames
-        several = [k for k in range(len(frames)) if len(frames[k].numbers) > 1]
-        self._rows = several or list(range(len(frames)))
-        first = frames[self._rows[0]]
-        self.numbers, self.pbc = first.numbers, first.pbc
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def read(self, start: int, stop: int, step: int = 1) -> FrameBlock:
-        """See :meth:`Trajectory.read`."""
-        frames = [self._frames[k] for k in self._rows[start:stop:step]]
-        for frame in frames:
-            if not np.array_equal(frame.numbers, self.numbers):
-                raise ValueError(
-                    f"got other atoms in {frame.name} than in the frames before; expected the "
-                    "same in the same order; split the file by composition"
-                )
-        energies = [frame.energy for frame in frames]
-        labelled = all(energy is not None for energy in energies)
-        return FrameBlock(
-            positions=np.stack([frame.positions for frame in frames]),
-            cell=np.stack([frame.cell for frame in frames]),
-            energy=np.array(energies, float) if labelled else None,
-        )
-
-
-def open_frames(source: str | Path) -> Trajectory:
-    """A trajectory, the folder of a simulation that has one, or a data set.
-
-    Raises:
-      ValueError, OSError: as :func:`mlffjax.md.trajectory_readers.open_trajectory` and
-        :func:`mlffjax.data.read_frames`.
-    """
-    path = Path(source)
-    if path.is_dir():
-        names = tuple(TRAJECTORY_FILE.values())
-        found = [path / name for name in names if (path / name).is_file()]
-        if len(found) != 1:
-            inner = sorted({file.parent for name in names for file in path.glob(f"*/{name}")})
-            raise ValueError(
-                f"got the folder {path} with {len(found)} trajectories; expected one of "
-                f"{', '.join(names)}; name the {f'folder, as {inner[0]}' if inner else 'file'}"
-            )
-        return open_trajectory(found[0])
-    if path.is_file() and path.suffix in SUFFIXES and is_h5md(path) is not False:
-        trajectory = open_trajectory(path)
-        if len(trajectory.numbers) > 1:
-            return trajectory
-        trajectory.close()
-    return FramesTrajectory(read_frames(source), path)
-
-
-def analyze(trajectory: Trajectory, settings: AnalysisSettings) -> Analysis:
+def analyze(
+    trajectories: Trajectory | Sequence[Trajectory], settings: AnalysisSettings
+) -> Analysis:
     """Make all observables that the settings ask for, or that make sense.
 
+    Of several trajectories, such as replicas, all frames count alike. No frame is correlated with
+    one of another trajectory, and errors are no smaller than the scatter of the trajectories says.
+
     Args:
-      trajectory: read once, block after block.
-      settings: which observables, of which frames.
+      trajectories: one, or several of the same atoms; each is read once, block after block.
+      settings: which observables, of which frames of each.
 
     Raises:
-      ValueError: no frames are left, or an observable that was asked for by name cannot be made.
+      ValueError: no frames are left, trajectories of different atoms, positions that are not
+        finite, or an observable that was asked for by name cannot be made.
     """
+    several = [trajectories] if isinstance(trajectories, Trajectory) else list(trajectories)
+    frames = [_chosen(trajectory, settings) for trajectory in several]
+    plan = _Plan(several, frames, settings)
+    observables = plan.observables()
+    for trajectory, rows in zip(several, frames, strict=True):
+        for observable in observables:
+            observable.next_trajectory()
+        for block in _sound_frames(trajectory, rows):
+            for observable in observables:
+                observable.add(block)
+    results = [result for observable in observables for result in observable.results()]
+    if "thermo" in plan.wanted:
+        results = _with_logs(results, several, frames)
+    total = sum(map(len, frames))
+    return Analysis(tuple(results), tuple(plan.notes), total, len(several), plan.settings)
+
+
+def _chosen(trajectory: Trajectory, settings: AnalysisSettings) -> range:
     frames = range(len(trajectory))[settings.start : settings.stop : settings.step]
     if not len(frames):
         raise ValueError(
             f"got start={settings.start}, stop={settings.stop} for {len(trajectory)} frames of "
             f"{trajectory.path}; expected some frames; change them"
         )
-    plan = _Plan(trajectory, frames, settings)
-    observables = plan.observables()
-    for block in continuous_frames(trajectory, frames, plan.bonds):
-        for observable in observables:
-            observable.add(block)
-    results = [result for observable in observables for result in observable.results()]
-    if "thermo" in plan.wanted:
-        results = _with_log(results, trajectory.path.with_name(THERMO_FILE), plan.times)
-    return Analysis(tuple(results), tuple(plan.notes), len(frames), plan.settings)
+    return frames
+
+
+def _sound_frames(trajectory: Trajectory, frames: range) -> Iterator[FrameBlock]:
+    """The frames, whole and not wrapped; none whose numbers are not finite."""
+    passed = 0
+    for block in continuous_frames(trajectory, frames, find_bonds(trajectory[frames[0]])):
+        for name in ("positions", "cell", "velocities"):
+            values = getattr(block, name)
+            if values is not None and not np.isfinite(values).all():
+                bad = int(np.argmin(np.isfinite(values).all(axis=(1, 2))))
+                k = frames[passed + bad]
+                raise ValueError(
+                    f"{trajectory.path.name}#{k}: got {name} that are not finite; expected "
+                    f"numbers; leave the frame out, as with stop={k}"
+                )
+        passed += len(block)
+        yield block
 
 
 class _Plan:
     """Decides what can be made, and remembers why the rest cannot."""
 
-    def __init__(self, trajectory: Trajectory, frames: range, settings: AnalysisSettings) -> None:
-        self.trajectory, self.frames = trajectory, frames
-        first = trajectory[frames[0]]
+    def __init__(
+        self, several: Sequence[Trajectory], frames: Sequence[range], settings: AnalysisSettings
+    ) -> None:
+        self.several, self.frames = several, frames
+        self.trajectory = several[0]
+        for other in several[1:]:
+            same = np.array_equal(other.numbers, self.trajectory.numbers)
+            if not same or (other.pbc != self.trajectory.pbc).any():
+                raise ValueError(
+                    f"got other atoms or periodic directions in {other.path} than in "
+                    f"{self.trajectory.path}; expected the same; analyse them one by one"
+                )
+        first = self.trajectory[frames[0][0]]
         self.bonds: Bonds = find_bonds(first)
         self.wanted: tuple[ObservableName, ...] = settings.what or OBSERVABLES
         self.strict = settings.what is not None
         self.notes: list[str] = []
-        begin = trajectory.read(frames[0], min(frames[0] + 2, len(trajectory)))
-        self.has_velocities = begin.velocities is not None
-        end = trajectory.read(frames[-1], frames[-1] + 1)
-        self.times = None
-        if begin.time_fs is not None and end.time_fs is not None:
-            self.times = (float(begin.time_fs[0]), float(end.time_fs[0]))
-        self.frame_fs = self._frame_fs(begin, settings)
+        self.has_velocities = all(
+            t.read(rows[0], rows[0] + 1).velocities is not None
+            for t, rows in zip(several, frames, strict=True)
+        )
         chosen = {"r_max": settings.r_max or _default_r_max(first)}
         self.settings = settings.model_copy(update=chosen)
-
-    def _frame_fs(self, begin: FrameBlock, settings: AnalysisSettings) -> float | None:
-        if settings.frame_fs is not None:
-            return settings.frame_fs * self.frames.step
-        if begin.time_fs is None or len(begin) < 2:
-            return None
-        return float(begin.time_fs[1] - begin.time_fs[0]) * self.frames.step
 
     def observables(self) -> list[Observable]:
         """Those that are wanted and possible."""
@@ -204,7 +169,8 @@ class _Plan:
         return made
 
     def _thermo(self) -> list[Observable]:
-        return [Thermodynamics(self.trajectory.numbers, self.trajectory.pbc)]
+        t = self.trajectory
+        return [Thermodynamics(t.numbers, t.pbc, masses=t.masses)]
 
     def _rdf(self) -> list[Observable]:
         t, s = self.trajectory, self.settings
@@ -220,24 +186,29 @@ class _Plan:
         return [AngleDistribution(t.numbers, t.pbc, self.settings.angle_cutoff)]
 
     def _lags(self) -> tuple[float, int]:
-        if self.frame_fs is None or self.frame_fs <= 0:
-            raise ValueError("got frames without times in order; give frame_fs")
-        count = len(self.frames)
+        counts = [len(rows) for rows in self.frames]
+        count = max(counts)
+        frame_fs = frame_interval(self.several, self.frames, self.settings.frame_fs)
         wanted = min(count // PARTS, MAX_LAGS)
         if self.settings.max_lag_fs is not None:
-            wanted = round(self.settings.max_lag_fs / self.frame_fs) + 1
+            wanted = round(self.settings.max_lag_fs / frame_fs) + 1
         if wanted < 2 or 2 * wanted > count:
             raise ValueError(
                 f"got {count} frames for correlations over {max(wanted, 2)}; expected twice as "
                 f"many, better {PARTS} times; give more frames or a shorter max_lag_fs"
             )
-        return self.frame_fs, wanted
+        short = sum(2 * wanted > n for n in counts)
+        note = f"{short} of {len(counts)} trajectories are too short for time correlations"
+        if short and note not in self.notes:
+            self.notes.append(note)
+        return frame_fs, wanted
 
     def _msd(self) -> list[Observable]:
         pbc = self.trajectory.pbc
         if not pbc.any():
             raise ValueError("got no periodic direction; expected a system that can diffuse")
-        made = Diffusion(self.trajectory.numbers, pbc, *self._lags())
+        t = self.trajectory
+        made = Diffusion(t.numbers, pbc, *self._lags(), masses=t.masses)
         if not pbc.all():
             self.notes.append(
                 f"msd: of the motion along the periodic directions alone, {pbc.sum()} of three"
@@ -254,7 +225,8 @@ class _Plan:
                 f"spectrum: frames {frame_fs:g} fs apart resolve up to {limit:.0f} 1/cm and fold "
                 "what is above into it; write frames more often"
             )
-        return [VelocityCorrelation(self.trajectory.numbers, frame_fs, lags)]
+        t = self.trajectory
+        return [VelocityCorrelation(t.numbers, frame_fs, lags, masses=t.masses)]
 
     def _shape(self) -> list[Observable]:
         numbers = self.trajectory.numbers
@@ -263,7 +235,8 @@ class _Plan:
         # All bonds in a row: longer than any chain that stays whole.
         reach = min(1.5 * float(self.bonds.lengths.sum()), EXTENT)
         bins = math.ceil(reach / EXTENT_BIN)
-        return [Extent(numbers, chain_ends(numbers, self.bonds), bins * EXTENT_BIN, bins)]
+        ends, masses = chain_ends(numbers, self.bonds), self.trajectory.masses
+        return [Extent(numbers, ends, bins * EXTENT_BIN, bins, masses=masses)]
 
     def _dihedrals(self) -> list[Observable]:
         t, s = self.trajectory, self.settings
@@ -275,7 +248,11 @@ class _Plan:
         if alone:
             chosen = chosen or rotatable_dihedrals(t.numbers, self.bonds)
             maps = maps or backbone_dihedrals(t.numbers, self.bonds)
-        named = [k for four in (*chosen, *(f for pair in maps for f in pair)) for k in four]
+        fours = [*chosen, *(four for pair in maps for four in pair)]
+        named = [k for four in fours for k in four]
+        twice = [list(four) for four in fours if len(set(four)) < 4]
+        if twice:
+            raise ValueError(f"got {twice[0]}; expected four different atoms; mend it")
         if not named:
             raise ValueError("got no rotatable bond; name atoms with dihedrals")
         if min(named) < 0 or max(named) >= len(t.numbers):
@@ -301,29 +278,36 @@ def _default_r_max(frame: Frame) -> float:
     return min(R_MAX, max(float(heights[frame.pbc].min()) / 2, 6.0))
 
 
-def _with_log(results: list[Result], log: Path, times: tuple[float, float] | None) -> list[Result]:
-    """Temperature and pressure from the log of the run: more rows, and its degrees of freedom.
+def _with_logs(
+    results: list[Result], several: Sequence[Trajectory], frames: Sequence[range]
+) -> list[Result]:
+    """Temperature and pressure from the logs of the runs: more rows, and their degrees of freedom.
 
     Args:
       results: of the frames.
-      log: may be missing.
-      times: of the first and the last frame in fs; only rows between them count.
+      several: trajectories; where one has no log beside it, none counts.
+      frames: of each; only rows between the first and the last of them count.
     """
-    if not log.is_file() or times is None:
+    logs = [trajectory.path.with_name(THERMO_FILE) for trajectory in several]
+    if not all(log.is_file() for log in logs):
         return results
-    thermo = read_thermo(log)
-    # The log has ten digits, a frame may have more.
-    margin = 1e-9 * abs(times[1])
-    rows = (thermo.time_fs >= times[0] - margin) & (thermo.time_fs <= times[1] + margin)
+    spans = [time_span(*each) for each in zip(several, frames, strict=True)]
+    averages = {"temperature": BlockAverage(), "pressure": BlockAverage()}
+    for log, span in zip(logs, spans, strict=True):
+        if span is None:
+            return results
+        thermo = read_thermo(log)
+        # The log has ten digits, a frame may have more.
+        margin = 1e-9 * abs(span[1])
+        rows = (thermo.time_fs >= span[0] - margin) & (thermo.time_fs <= span[1] + margin)
+        for name, average in averages.items():
+            series = getattr(thermo, name)
+            if series is not None and rows.any():
+                average.next_stream()
+                average.add(series[rows])
     kept = list(results)
-    for name, series, unit in (
-        ("temperature", thermo.temperature, "K"),
-        ("pressure", thermo.pressure, "GPa"),
-    ):
-        if series is None or not rows.any():
-            continue
-        average = BlockAverage()
-        average.add(series[rows])
-        scalar = Scalar(name, float(average.mean()), float(average.error()), unit)
-        kept = [scalar, *(r for r in kept if not (isinstance(r, Scalar) and r.name == name))]
+    for (name, average), unit in zip(averages.items(), ("K", "GPa"), strict=True):
+        if average.count:
+            scalar = Scalar(name, float(average.mean()), float(average.error()), unit)
+            kept = [scalar, *(r for r in kept if not (isinstance(r, Scalar) and r.name == name))]
     return kept

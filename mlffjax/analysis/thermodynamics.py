@@ -1,5 +1,7 @@
 """Temperature, pressure, density and energy of the frames of a trajectory."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from ase.data import atomic_masses
 from jaxtyping import Float
@@ -28,14 +30,27 @@ class Thermodynamics(Observable):
     Args:
       numbers: atomic numbers ``[atoms]``.
       pbc: periodic directions ``[3]``.
+      masses: in amu ``[atoms]``; those of the elements if not given.
     """
 
-    def __init__(self, numbers: HostNumbers, pbc: HostPbc) -> None:
-        self._masses, self._pbc = atomic_masses[numbers], np.asarray(pbc, bool)
+    def __init__(
+        self,
+        numbers: HostNumbers,
+        pbc: HostPbc,
+        *,
+        masses: Float[np.ndarray, "atoms"] | None = None,
+    ) -> None:
+        self._masses = atomic_masses[numbers] if masses is None else masses
+        self._pbc = np.asarray(pbc, bool)
         self._averages: dict[tuple[str, str], BlockAverage] = {}
         # Total momentum and angular momentum squared, and those of as many independent vectors.
         self._squares = np.zeros((2, 2))
         self._start: HostVectors | None = None
+
+    @property
+    def averages(self) -> Iterable[BlockAverage]:
+        """See :attr:`Observable.averages`."""
+        return self._averages.values()
 
     def add(self, block: FrameBlock) -> None:
         """See :meth:`Observable.add`."""

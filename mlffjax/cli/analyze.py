@@ -1,4 +1,4 @@
-"""``mlffjax analyze``: observables of a trajectory."""
+"""``mlffjax analyze``: observables of a trajectory, or of several together."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +10,8 @@ mlffjax analyze runs/ethanol-300K
 mlffjax analyze md/trajectory.h5 --out analysis start=200 what=[rdf,msd]
 mlffjax analyze md --reference dft.extxyz --out analysis start=200
 mlffjax analyze md/trajectory.traj --out angles what=[dihedrals] dihedrals=[[0,1,2,3]]
+mlffjax analyze replicas start=200
+mlffjax analyze first --pool second --pool third --out together
 mlffjax analyze md --out spectrum what=[spectrum] max_lag_fs=2000
 """
 
@@ -22,7 +24,8 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "trajectory",
         metavar="TRAJECTORY",
-        help="folder of a simulation, .extxyz, .traj or .h5 (H5MD), or a data set",
+        help="folder of a simulation or of a run of replicas, .extxyz, .traj or .h5 (H5MD), or a "
+        "data set",
     )
     arguments.add_settings(
         parser,
@@ -34,6 +37,13 @@ def add(commands, common: argparse.ArgumentParser) -> None:
         default=Path("analysis"),
         metavar="FOLDER",
         help="for CSV files and figures (analysis)",
+    )
+    parser.add_argument(
+        "--pool",
+        action="append",
+        default=[],
+        metavar="OTHER",
+        help="a further trajectory of the same system, for one result of all; may be repeated",
     )
     parser.add_argument(
         "--reference",
@@ -63,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     from mlffjax.analyze import SUMMARY_FILE, analyze_files
 
     arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
-    comparison = analyze_files(args.trajectory, args.out, settings, args.reference)
+    comparison = analyze_files([args.trajectory, *args.pool], args.out, settings, args.reference)
     rows = comparison.rows()
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

@@ -65,10 +65,13 @@ def run(args: argparse.Namespace) -> None:
     )
 
     from mlffjax.cli.potential import load_potential, read_structure
+    from mlffjax.data import Frame
+    from mlffjax.md.structure import frame_of
 
     if not args.resume:
         arguments.check_output(record, overwrite=args.overwrite)
-    frame = read_structure(args.structure, args.frame)
+    structure = read_structure(args.structure, args.frame)
+    frame = structure if isinstance(structure, Frame) else frame_of(structure)
     potential = load_potential(args.model)
     if settings.replicas > 1:
         _replicas(args, settings, frame, potential)

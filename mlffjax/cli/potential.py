@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mlffjax.cli.process import use_x64
 
 if TYPE_CHECKING:
+    import ase
+
     from mlffjax.data import Frame
     from mlffjax.potential import Potential
 
@@ -46,13 +48,15 @@ def read_labelled(file: str, assignments: Sequence[str]) -> "Sequence[Frame]":
     return read_frames(file if file.startswith("builtin:") else Path(file), settings)
 
 
-def read_structure(file: str, index: int) -> "Frame":
-    """One structure of a file.
+def read_structure(file: str, index: int) -> "Frame | ase.Atoms":
+    """One structure of a file; of ASE where it has constraints or masses of its own.
 
     Raises:
       ValueError: the file has no such frame, or cannot be read.
     """
-    frames = read_labelled(file, ())
+    from mlffjax.data import read_structures
+
+    frames = read_structures(file)
     if not -len(frames) <= index < len(frames):
         raise ValueError(
             f"got --frame {index} of {file}, which has {len(frames)} frames; expected "

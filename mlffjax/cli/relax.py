@@ -49,12 +49,14 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
     from tqdm import tqdm
 
-    from mlffjax.cli.potential import load_potential, read_labelled
-    from mlffjax.data import write_extxyz
+    from mlffjax.cli.potential import load_potential
+    from mlffjax.data import read_structures, write_extxyz
     from mlffjax.explore.relax import relax
+    from mlffjax.explore.relax_constraints import Fixed
+    from mlffjax.explore.structures import carried
 
     arguments.check_output(args.out, overwrite=args.overwrite)
-    frames = read_labelled(args.file, ())
+    frames = read_structures(args.file)
     potential = load_potential(args.model)
     with tqdm(total=len(frames), unit="structure", disable=None) as bar:
 
@@ -66,12 +68,14 @@ def run(args: argparse.Namespace) -> None:
     args.out.unlink(missing_ok=True)
     write_extxyz([result.frame for result in results], args.out)
     calls = np.array([result.force_calls for result in results])
-    arguments.print_rows(
-        [
-            ("converged", f"{sum(r.converged for r in results)} of {len(results)}"),
-            ("force calls", f"{calls.mean():.1f} a structure, {calls.max()} at most"),
-        ]
-    )
+    rows = [
+        ("converged", f"{sum(r.converged for r in results)} of {len(results)}"),
+        ("force calls", f"{calls.mean():.1f} a structure, {calls.max()} at most"),
+    ]
+    held = sum(carried(frame) != Fixed() for frame in frames)
+    if held:
+        rows.append(("constraints of the file", f"kept in {held} of {len(results)}"))
+    arguments.print_rows(rows)
     print(f"\nrelaxed structures in {args.out}")
     rest = [f"{k} ({r.status})" for k, r in enumerate(results) if not r.converged]
     if rest:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mlffjax.cli import arguments
 
 if TYPE_CHECKING:
+    import ase
+
     from mlffjax.data import Frame
     from mlffjax.explore.coordinates import Coordinate
 
@@ -110,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"\nstructures, summary and figure in {args.out}")
 
 
-def _coordinate(frame: "Frame", kind: str, words: list[str]) -> "Coordinate":
+def _coordinate(frame: "Frame | ase.Atoms", kind: str, words: list[str]) -> "Coordinate":
     from mlffjax.explore.coordinates import dihedral, distance, shift
 
     try:

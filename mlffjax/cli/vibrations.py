@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> None:
     arguments.check_output(args.out / SUMMARY_FILE, overwrite=args.overwrite)
     if args.path and not args.supercell:
         raise ValueError("got --path without --supercell; expected both; add --supercell A B C")
+    if args.fixed and args.supercell:
+        raise ValueError("got --fixed with --supercell; expected one, in phonons all atoms move")
     frame = read_structure(args.structure, args.frame)
     potential = load_potential(args.model)
     if args.float64:

@@ -9,6 +9,7 @@ from mlffjax.data.extxyz import write_extxyz as write_extxyz
 from mlffjax.data.frames import Frame as Frame
 from mlffjax.data.hdf5 import write_hdf5 as write_hdf5
 from mlffjax.data.readers import read_frames as read_frames
+from mlffjax.data.readers import read_structures as read_structures
 from mlffjax.data.sets import DataSets as DataSets
 from mlffjax.data.sets import load_sets as load_sets
 from mlffjax.data.splits import Split as Split

@@ -25,13 +25,20 @@ def read_ase(path: Path, settings: ReadSettings) -> list[Frame]:
     Raises:
       ValueError: the file cannot be read, or a frame is wrong (the message names it).
     """
+    return frames_from_atoms(iterate_ase(path), settings, source=path.name)
+
+
+def iterate_ase(path: Path) -> Iterator[ase.Atoms]:
+    """The structures of a file as ASE has them.
+
+    Raises:
+      ValueError: the file cannot be read.
+    """
     if path.suffix in (".xyz", ".extxyz"):
-        images = iterate_extxyz(path)
-    elif path.suffix in DATABASES:
-        images = _iterate_database(path)
-    else:
-        images = _iterate_any(path)
-    return frames_from_atoms(images, settings, source=path.name)
+        return iterate_extxyz(path)
+    if path.suffix in DATABASES:
+        return _iterate_database(path)
+    return _iterate_any(path)
 
 
 def frames_from_atoms(

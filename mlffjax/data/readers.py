@@ -4,8 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import ase
+
 from mlffjax.config.data import READ_DEFAULTS, ReadSettings, UnitSettings
-from mlffjax.data.ase_frames import read_ase
+from mlffjax.data.ase_frames import frames_from_atoms, iterate_ase, read_ase
 from mlffjax.data.builtin import is_builtin, load_builtin
 from mlffjax.data.checks import check_labels
 from mlffjax.data.frames import Frame
@@ -41,9 +43,7 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
     else:
         frames = _read_file(Path(path), settings)
     if not len(frames):
-        raise ValueError(
-            f"{Path(path).name}: got no frames; expected at least one; check how the file was made"
-        )
+        raise _no_frames(Path(path))
     if isinstance(frames, Hdf5Frames):
         frames.check_labels(settings.require)
     else:
@@ -52,7 +52,40 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
     return frames
 
 
-def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
+def read_structures(path: str | os.PathLike) -> Sequence[Frame | ase.Atoms]:
+    """Read structures with what a frame has no place for: constraints, and masses.
+
+    Args:
+      path: as of :func:`read_frames`.
+
+    Returns:
+      A frame for each structure; where a file of ASE gives constraints (selective dynamics of a
+      POSCAR, ``move_mask``) or masses, ASE's atoms.
+
+    Raises:
+      FileNotFoundError, ValueError: as :func:`read_frames`.
+    """
+    file = Path(path)
+    if is_builtin(path) or file.suffix in (".npz", *HDF5_SUFFIXES):
+        return read_frames(path)
+    _check_file(file)
+    images = list(iterate_ase(file))
+    frames = frames_from_atoms(images, source=file.name)
+    if not frames:
+        raise _no_frames(file)
+    return [
+        atoms if atoms.constraints or atoms.has("masses") else frame
+        for atoms, frame in zip(images, frames, strict=True)
+    ]
+
+
+def _no_frames(path: Path) -> ValueError:
+    return ValueError(
+        f"{path.name}: got no frames; expected at least one; check how the file was made"
+    )
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"got the folder {path}; expected a file of frames; name one in it")
     if not path.is_file():
@@ -61,6 +94,10 @@ def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
         raise ValueError(
             f"{path.name}: got an empty file; expected frames; check how the file was made"
         )
+
+
+def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
+    _check_file(path)
     if path.suffix == ".npz":
         return read_npz(path, settings)
     if path.suffix in HDF5_SUFFIXES:

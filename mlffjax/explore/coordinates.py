@@ -6,17 +6,19 @@ group of atoms that changes it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from ase.data import covalent_radii
+from ase.geometry import find_mic
 from jaxtyping import Array, Float
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.transform import Rotation
 
 from mlffjax.data.frames import Frame
-from mlffjax.md.bonds import BOND_FACTOR
+from mlffjax.explore.structures import Structure, as_frame
+from mlffjax.md.bonds import BOND_FACTOR, find_bonds
 from mlffjax.types import HostVectors, Positions
 
 
@@ -163,20 +165,27 @@ class Shift:
         return moved
 
 
-def dihedral(frame: Frame, atoms: Sequence[int], group: Sequence[int] | None = None) -> Dihedral:
+def dihedral(
+    structure: Structure, atoms: Sequence[int], group: Sequence[int] | None = None
+) -> Dihedral:
     """A dihedral angle of a structure.
 
     Args:
-      frame: the structure.
+      structure: in which the four atoms lie next to one another.
       atoms: indices i, j, k, l.
       group: atoms that turn with l; without it, those bonded to k but not through j.
 
     Raises:
-      ValueError: wrong indices, or a bond j-k that is part of a ring.
+      ValueError: wrong indices, atoms, or parts of what turns, across a periodic border, or a bond
+        j-k that is part of a ring.
     """
+    frame = as_frame(structure)
     _check_indices(frame, atoms, 4)
+    _check_images(frame, atoms)
     i, j, k, l = (int(n) for n in atoms)  # noqa: E741
     moving = _side(frame, j, k) if group is None else tuple(int(n) for n in group)
+    if group is None:
+        _check_whole(frame, moving)
     if i in moving or j in moving or l not in moving:
         raise ValueError(
             f"got the dihedral {[i, j, k, l]} with the moving atoms {sorted(moving)}; expected the "
@@ -186,35 +195,45 @@ def dihedral(frame: Frame, atoms: Sequence[int], group: Sequence[int] | None = N
     return Dihedral((i, j, k, l), moving)
 
 
-def distance(frame: Frame, atoms: Sequence[int], group: Sequence[int] | None = None) -> Distance:
+def distance(
+    structure: Structure, atoms: Sequence[int], group: Sequence[int] | None = None
+) -> Distance:
     """The distance of two atoms of a structure.
 
     Args:
-      frame: the structure.
+      structure: in which the two atoms lie next to one another.
       atoms: indices i and j.
       group: atoms that move with j; without it, the part bonded to j, where that leaves out i,
         else j alone.
 
     Raises:
-      ValueError: wrong indices.
+      ValueError: wrong indices, or atoms, or parts of what moves with j, across a periodic border.
     """
+    frame = as_frame(structure)
     _check_indices(frame, atoms, 2)
+    _check_images(frame, atoms)
     i, j = (int(n) for n in atoms)
-    moving = _side(frame, i, j) if group is None else tuple(int(n) for n in group)
-    return Distance((i, j), (j,) if i in moving else moving)
+    if group is not None:
+        return Distance((i, j), tuple(int(n) for n in group))
+    moving = _side(frame, i, j)
+    if i in moving:
+        return Distance((i, j), (j,))
+    _check_whole(frame, moving)
+    return Distance((i, j), moving)
 
 
-def shift(frame: Frame, group: Sequence[int], direction: Sequence[float]) -> Shift:
+def shift(structure: Structure, group: Sequence[int], direction: Sequence[float]) -> Shift:
     """The shift of a group of atoms against the rest; zero in the structure given.
 
     Args:
-      frame: the structure.
+      structure: where the shift is zero.
       group: indices of the atoms that are shifted.
       direction: three components in Angstrom, of any length.
 
     Raises:
       ValueError: wrong indices, all atoms in the group, or no direction.
     """
+    frame = as_frame(structure)
     _check_indices(frame, group, None)
     if len(direction) != 3 or not np.linalg.norm(direction) > 0:
         raise ValueError(f"got the direction {list(direction)}; expected a vector of some length")
@@ -251,6 +270,20 @@ def _side(frame: Frame, j: int, k: int) -> tuple[int, ...]:
     return tuple(int(n) for n in np.flatnonzero(labels == labels[k]))
 
 
+def _check_whole(frame: Frame, group: tuple[int, ...]) -> None:
+    """Refuse a group that was found by bonds and has others across a periodic border."""
+    inside = np.isin(np.arange(len(frame.numbers)), group)
+    bonds = find_bonds(frame)
+    torn = bonds.shifts.any(axis=1) & (inside[bonds.pairs[:, 0]] != inside[bonds.pairs[:, 1]])
+    if torn.any():
+        a, b = bonds.pairs[torn][0].tolist()
+        raise ValueError(
+            f"got the atoms {a} and {b}, bonded across a periodic border, of which one would move "
+            "and one not; expected a molecule that is whole; move it by lattice vectors first, or "
+            "give the group"
+        )
+
+
 def _check_indices(frame: Frame, atoms: Sequence[int], count: int | None) -> None:
     wrong = any(not 0 <= int(n) < len(frame.numbers) for n in atoms)
     size = len(atoms) != count if count is not None else not len(atoms)
@@ -259,4 +292,17 @@ def _check_indices(frame: Frame, atoms: Sequence[int], count: int | None) -> Non
         raise ValueError(
             f"got the atoms {list(atoms)}; expected {what} different indices from 0 to "
             f"{len(frame.numbers) - 1}; mend them"
+        )
+
+
+def _check_images(frame: Frame, atoms: Sequence[int]) -> None:
+    """Refuse atoms of which a nearer periodic image lies next to the one before."""
+    places = frame.positions[[int(n) for n in atoms]]
+    straight = np.diff(places, axis=0)
+    periodic: Any = frame.pbc  # ASE annotates a single value
+    nearest = find_mic(straight, frame.cell, periodic)[1]
+    if (np.linalg.norm(straight, axis=1) > nearest + 1e-3).any():
+        raise ValueError(
+            f"got the atoms {list(atoms)}, of which one lies across a periodic border from the one "
+            "before; expected them next to one another; move them by lattice vectors first"
         )

@@ -19,9 +19,10 @@ from mlffjax.explore.batch import enlarge, fill_slots, needs, plan_batch
 from mlffjax.explore.hop_program import DONE, HopProgram, HopState
 from mlffjax.explore.hop_store import Escape, HopFiles, Minimum, Status
 from mlffjax.explore.identity import KnownMinima, widest_gap
-from mlffjax.explore.relax import MAX_REDO, as_frame, relax
+from mlffjax.explore.relax import MAX_REDO, relax
 from mlffjax.explore.relax_constraints import Fixed, fill_constraints
 from mlffjax.explore.relax_program import CONVERGED, FAILED
+from mlffjax.explore.structures import Structure, as_frame, refuse_constraints
 from mlffjax.md import velocities
 from mlffjax.md.restart import potential_digest
 from mlffjax.potential import Potential
@@ -73,7 +74,7 @@ class _Walker:
 
 def hop(
     potential: Potential,
-    start: Frame | ase.Atoms | Sequence[Frame | ase.Atoms],
+    start: Structure | Sequence[Structure],
     settings: HoppingSettings | None = None,
     *,
     folder: Path | str,
@@ -90,7 +91,9 @@ def hop(
 
     Args:
       potential: the force field.
-      start: one structure, or several of the same atoms, of which the walkers take turns.
+      start: one structure, or several of the same atoms, of which the walkers take turns; two
+        atoms at least, all of which move. Escapes take the masses of the elements, on which no
+        minimum depends.
       settings: of the search.
       folder: where ``minima.extxyz``, ``history.jsonl``, ``state.npz`` and, at the end,
         ``lowest.extxyz`` are written.
@@ -100,20 +103,14 @@ def hop(
         ends.
 
     Raises:
-      ValueError: a periodic structure, starts of different atoms, a start that cannot be
-        relaxed, or, to resume, no saved search or one of another potential, other atoms or
-        other settings.
+      ValueError: a periodic structure, a single atom, constraints, starts of different atoms, a
+        start that cannot be relaxed, or, to resume, no saved search or one of another potential,
+        other atoms or other settings.
       FileExistsError: the folder holds a search and ``resume`` is false.
     """
     settings = settings or HoppingSettings()
     several = [start] if isinstance(start, Frame | ase.Atoms) else list(start)
-    frames = [as_frame(one, k) for k, one in enumerate(several)]
-    for frame in frames:
-        if np.asarray(frame.pbc).any() or not np.array_equal(frame.numbers, frames[0].numbers):
-            raise ValueError(
-                f"got {frame.name} with pbc {np.asarray(frame.pbc).tolist()} as a start; expected "
-                "free molecules or clusters of the same atoms in the same order"
-            )
+    frames = _starts(several)
     search = _Search(potential, frames[0], settings, Path(folder))
     if resume:
         search.restore()
@@ -123,6 +120,26 @@ def hop(
         return search.run(progress, stop)
     finally:
         search.files.close()
+
+
+def _starts(structures: Sequence[Structure]) -> list[Frame]:
+    """The structures a search begins with, checked; see :func:`hop`."""
+    frames = []
+    for index, structure in enumerate(structures):
+        refuse_constraints(structure, "minima hopping")
+        frame = as_frame(structure, index)
+        frames.append(frame)
+        if np.asarray(frame.pbc).any() or not np.array_equal(frame.numbers, frames[0].numbers):
+            raise ValueError(
+                f"got {frame.name} with pbc {np.asarray(frame.pbc).tolist()} as a start; expected "
+                "free molecules or clusters of the same atoms in the same order"
+            )
+    if not frames or len(frames[0].numbers) < 2:
+        raise ValueError(
+            "got no start, or one of a single atom; expected two atoms or more; a single atom has "
+            "one minimum"
+        )
+    return frames
 
 
 class _Search:

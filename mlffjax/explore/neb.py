@@ -30,6 +30,7 @@ from mlffjax.explore.batch import (
     plan_batch,
 )
 from mlffjax.explore.neb_forces import band_forces, hermite_profile, slopes
+from mlffjax.explore.structures import Structure, as_frame, fixed_atoms
 from mlffjax.explore.vibrations import free_atoms
 from mlffjax.potential import Potential
 from mlffjax.precision import full_precision
@@ -145,32 +146,36 @@ class Ends:
 
 def nudged_elastic_band(
     potential: Potential,
-    start: Frame,
-    end: Frame,
+    start: Structure,
+    end: Structure,
     settings: NEBSettings | None = None,
     *,
-    path: Sequence[Frame] | None = None,
+    path: Sequence[Structure] | None = None,
 ) -> NEBResult:
     """The minimum energy path between two minima.
 
     Args:
       potential: the force field; computes in its own dtype.
-      start: a minimum.
+      start: a minimum. Atoms that a ``FixAtoms`` of ASE names in either end do not move.
       end: another, the same atoms in the same order and cell; across a periodic cell the nearest
         way is taken.
       settings: images, optimiser, threshold.
-      path: images to begin with, instead of an interpolation.
+      path: images to begin with, instead of an interpolation; each is brought next to the one
+        before it across a periodic cell.
 
     Raises:
-      ValueError: the ends do not match, an unknown element, a structure too large, or a first
-        path of the wrong length.
+      ValueError: the ends do not match, an unknown element, a structure too large, constraints
+        other than fixed atoms, or a first path of the wrong length.
     """
     settings = settings or NEBSettings()
+    named = {*fixed_atoms(start, settings.fixed_atoms), *fixed_atoms(end)}
+    settings = settings.model_copy(update={"fixed_atoms": tuple(sorted(named))})
+    start, end = as_frame(start), as_frame(end, 1)
     potential.check_elements(start.numbers)
     atoms = len(start.numbers)
     free = np.isin(np.arange(atoms), free_atoms(atoms, settings.fixed_atoms))
     first = _first_path(start, end, settings, path)
-    ends = [replace(_bare(start), positions=first[0]), replace(_bare(start), positions=first[-1])]
+    ends = [replace(start, positions=first[0]), replace(start, positions=first[-1])]
     labels = evaluate(potential, ends, 2)
     warnings = _warnings(labels.forces, free, settings)
     inner, calls = _optimise(potential, start, first, labels.energy, free, settings)
@@ -185,7 +190,7 @@ def nudged_elastic_band(
     status = "converged" if inner.converged else "failed" if inner.failed else "unfinished"
     return NEBResult(
         frames=tuple(
-            replace(_bare(start), positions=x, energy=float(e), forces=f, name=f"image {k}")
+            replace(start, positions=x, energy=float(e), forces=f, name=f"image {k}")
             for k, (x, e, f) in enumerate(zip(nodes, energies, forces, strict=True))
         ),
         lengths=np.concatenate([[0.0], np.cumsum(steps)]),
@@ -199,8 +204,8 @@ def nudged_elastic_band(
 
 
 def interpolate(
-    start: Frame,
-    end: Frame,
+    start: Structure,
+    end: Structure,
     images: int,
     method: str = "idpp",
     *,
@@ -219,8 +224,11 @@ def interpolate(
       fixed: indices of atoms that stay where the ends have them.
 
     Raises:
-      ValueError: atoms, cells or periodic directions differ, or the ends are the same.
+      ValueError: atoms, cells or periodic directions differ, the ends are the same, or
+        constraints other than fixed atoms.
     """
+    fixed = sorted({*fixed_atoms(start, fixed), *fixed_atoms(end)})
+    start, end = as_frame(start), as_frame(end, 1)
     _check_ends(start, end)
     first, last = _atoms(start), _atoms(end)
     if align and not start.pbc.any() and not len(fixed):
@@ -231,7 +239,7 @@ def interpolate(
             "got the same structure as start and end of a path; expected two minima; relax the "
             "ends and look at their energies"
         )
-    first.set_constraint(FixAtoms(list(fixed)))
+    first.set_constraint(FixAtoms(fixed))
     path = [first.copy() for _ in range(images + 2)]
     for k, atoms in enumerate(path):
         atoms.positions += vectors * k / (images + 1)
@@ -240,10 +248,8 @@ def interpolate(
         silent: Any = None  # ASE's annotations know no silence
         idpp_interpolate(band, traj=silent, log=silent, mic=bool(start.pbc.any()))
     positions = np.array([atoms.positions for atoms in path])
-    # ASE may wrap a periodic image; a path has no jumps.
-    for k in range(1, len(positions)):
-        positions[k] = positions[k - 1] + _nearest(positions[k] - positions[k - 1], first)
-    return positions
+    # ASE may wrap a periodic image.
+    return _without_jumps(positions, first)
 
 
 def _optimise(
@@ -258,7 +264,7 @@ def _optimise(
     dtype = np.dtype(potential.dtype)
     # Around the origin, where single precision has most digits.
     centre = first[0].mean(0)
-    frames = [replace(_bare(start), positions=x - centre) for x in first[1:-1]]
+    frames = [replace(start, positions=x - centre) for x in first[1:-1]]
     wanted = [needs(frame, potential.cutoff) for frame in frames]
     plan = plan_batch(wanted, settings.images, potential.cutoff, bool(start.pbc.any()))
     slots = jax.device_put(fill_slots(plan, frames, dtype))
@@ -392,7 +398,7 @@ def _optimizer(settings: NEBSettings) -> RelaxSettings:
 
 
 def _first_path(
-    start: Frame, end: Frame, settings: NEBSettings, path: Sequence[Frame] | None
+    start: Frame, end: Frame, settings: NEBSettings, path: Sequence[Structure] | None
 ) -> np.ndarray:
     if path is None:
         return interpolate(
@@ -409,9 +415,11 @@ def _first_path(
             f"got a first path of {len(path)} structures; expected {settings.images}, the "
             "number of images; set images to match"
         )
-    for frame in path:
+    frames = [as_frame(structure, k) for k, structure in enumerate(path)]
+    for frame in frames:
         _check_ends(start, frame)
-    return np.array([start.positions, *(f.positions for f in path), end.positions])
+    positions = np.array([f.positions for f in (start, *frames, end)])
+    return _without_jumps(positions, _atoms(start))
 
 
 def _check_ends(start: Frame, end: Frame) -> None:
@@ -443,6 +451,16 @@ def _warnings(
     return tuple(lines)
 
 
+def _without_jumps(
+    positions: Float[np.ndarray, "nodes atoms 3"], atoms: ase.Atoms
+) -> Float[np.ndarray, "nodes atoms 3"]:
+    """A path on which no atom jumps across a periodic cell."""
+    positions = positions.copy()
+    for k in range(1, len(positions)):
+        positions[k] = positions[k - 1] + _nearest(positions[k] - positions[k - 1], atoms)
+    return positions
+
+
 def _nearest(vectors: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
     """The shortest periodic images of vectors ``[atoms, 3]``."""
     periodic: Any = atoms.pbc
@@ -451,7 +469,3 @@ def _nearest(vectors: np.ndarray, atoms: ase.Atoms) -> np.ndarray:
 
 def _atoms(frame: Frame) -> ase.Atoms:
     return ase.Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc)
-
-
-def _bare(frame: Frame) -> Frame:
-    return replace(frame, energy=None, forces=None, stress=None)

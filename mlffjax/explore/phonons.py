@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_masses
 from ase.geometry import minkowski_reduce
 from jaxtyping import Complex, Float, Int
 
 from mlffjax.data.frames import Frame
+from mlffjax.explore.structures import Structure, as_frame, masses_of, refuse_constraints
 from mlffjax.explore.vibrations import BLOCK, force_derivatives, wave_numbers
 from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
@@ -50,7 +50,7 @@ class ForceConstants:
 
 def force_constants(
     potential: Potential,
-    frame: Frame,
+    structure: Structure,
     supercell: Sequence[int] = (1, 1, 1),
     *,
     block: int = BLOCK,
@@ -59,13 +59,16 @@ def force_constants(
 
     Args:
       potential: the force field; float64 for acoustic modes near Gamma.
-      frame: the primitive cell, where forces vanish.
+      structure: the primitive cell, where forces vanish; of ASE's atoms the masses count.
       supercell: cells along each lattice vector; one along directions that are not periodic.
       block: columns of the Hessian made at once.
 
     Raises:
-      ValueError: a molecule, a wrong supercell, an unknown element, values that are not finite.
+      ValueError: a molecule, constraints, a wrong supercell, an unknown element, a mass that is
+        not positive, values that are not finite.
     """
+    refuse_constraints(structure, "phonons")
+    frame, masses = as_frame(structure), masses_of(structure)
     counts = _checked(supercell, frame)
     steps = np.array(list(itertools.product(*map(range, counts))))
     many = replace(
@@ -73,9 +76,6 @@ def force_constants(
         numbers=np.tile(frame.numbers, len(steps)),
         positions=((steps @ frame.cell)[:, None] + frame.positions).reshape(-1, 3),
         cell=frame.cell * np.array(counts)[:, None],
-        energy=None,
-        forces=None,
-        stress=None,
     )
     potential.check_elements(frame.numbers)
     atoms = len(frame.numbers)
@@ -92,7 +92,7 @@ def force_constants(
         steps=steps,
         supercell=counts,
         positions=frame.positions,
-        masses=atomic_masses[frame.numbers],
+        masses=masses,
         cell=frame.cell,
         pbc=frame.pbc,
         max_force=float(np.linalg.norm(forces, axis=1).max()),

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import ase
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from mlffjax.explore.batch import (
 )
 from mlffjax.explore.relax_constraints import Constraints, Fixed, fill_constraints
 from mlffjax.explore.relax_program import RelaxProgram, RelaxState, Stretch
+from mlffjax.explore.structures import Structure, as_frame, carried
 from mlffjax.potential import Potential
 
 #: Room for a cell to shrink before its copies must be listed anew: a third of the radius.
@@ -70,7 +70,7 @@ class RelaxResult:
 
 def relax(
     potential: Potential,
-    structures: Sequence[Frame | ase.Atoms],
+    structures: Sequence[Structure],
     settings: RelaxSettings | None = None,
     *,
     fixed: Sequence[Fixed] | None = None,
@@ -105,7 +105,7 @@ def relax(
         )
     jobs = []
     for index, structure in enumerate(structures):
-        own = fixed[index] if fixed is not None else _carried(structure)
+        own = fixed[index] if fixed is not None else carried(structure)
         jobs.append(_job(potential, as_frame(structure, index), settings, own))
     groups: dict[Any, list[int]] = {}
     for index, job in enumerate(jobs):
@@ -120,17 +120,6 @@ def relax(
     for members in groups.values():
         _Group(potential, settings, [jobs[k] for k in members]).run(members, done)
     return [results[k] for k in range(len(jobs))]
-
-
-def as_frame(structure: Frame | ase.Atoms, index: int = 0) -> Frame:
-    """A structure without its labels; those of ASE's atoms are named by ``index``."""
-    if isinstance(structure, Frame):
-        return replace(structure, energy=None, forces=None, stress=None)
-    return Frame.from_ase(structure, name=f"structure {index}")
-
-
-def _carried(structure: Frame | ase.Atoms) -> Fixed:
-    return Fixed() if isinstance(structure, Frame) else Fixed.of(structure)
 
 
 @dataclass(frozen=True, eq=False)

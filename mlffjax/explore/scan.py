@@ -25,6 +25,7 @@ from mlffjax.explore.batch import (
     plan_batch,
 )
 from mlffjax.explore.coordinates import Coordinate
+from mlffjax.explore.structures import Structure, as_frame, fixed_atoms
 from mlffjax.explore.vibrations import free_atoms
 from mlffjax.potential import Potential
 from mlffjax.precision import full_precision
@@ -59,7 +60,7 @@ class ScanResult:
 
 def rigid_scan(
     potential: Potential,
-    frame: Frame,
+    structure: Structure,
     coordinates: Sequence[Coordinate],
     values: Sequence[Sequence[float]],
     *,
@@ -69,7 +70,8 @@ def rigid_scan(
 
     Args:
       potential: the force field.
-      frame: from which every point is made.
+      structure: from which every point is made; nothing is relaxed, so that constraints of ASE's
+        atoms mean nothing.
       coordinates: one or more.
       values: of each coordinate.
       batch_size: points of one compiled call.
@@ -77,8 +79,8 @@ def rigid_scan(
     Raises:
       ValueError: as :func:`grid_frames`, or an element the potential does not know.
     """
-    frames = grid_frames(frame, coordinates, values)
-    potential.check_elements(frame.numbers)
+    frames = grid_frames(structure, coordinates, values)
+    potential.check_elements(frames[0].numbers)
     labels = evaluate(potential, frames, min(batch_size, len(frames)))
     energies = np.where(np.isfinite(labels.energy), labels.energy, np.nan)
     done = [
@@ -98,7 +100,7 @@ def rigid_scan(
 
 def relaxed_scan(
     potential: Potential,
-    frame: Frame,
+    structure: Structure,
     coordinates: Sequence[Coordinate],
     values: Sequence[Sequence[float]],
     settings: RelaxSettings | None = None,
@@ -111,22 +113,24 @@ def relaxed_scan(
 
     Args:
       potential: the force field.
-      frame: from which every point is made.
+      structure: from which every point is made. Atoms that a ``FixAtoms`` of ASE names stay where
+        the rigid scan puts them, as those of ``settings``.
       coordinates: one or more, independent of one another.
       values: of each coordinate.
       settings: of the relaxation; fixed bonds and a relaxed cell are not for scans.
 
     Raises:
-      ValueError: as :func:`grid_frames`, settings that are not for scans, an element the
-        potential does not know, a structure too large.
+      ValueError: as :func:`grid_frames`, settings that are not for scans, constraints other than
+        fixed atoms, an element the potential does not know, a structure too large.
     """
     settings = settings or RelaxSettings()
     if settings.cell or settings.fixed_bonds:
         raise ValueError("got a relaxed cell or fixed bonds in a scan; expected neither; drop them")
-    frames = grid_frames(frame, coordinates, values)
-    potential.check_elements(frame.numbers)
-    atoms = len(frame.numbers)
-    free = np.isin(np.arange(atoms), free_atoms(atoms, settings.fixed_atoms))
+    fixed = fixed_atoms(structure, settings.fixed_atoms)
+    frames = grid_frames(structure, coordinates, values)
+    potential.check_elements(frames[0].numbers)
+    atoms = len(frames[0].numbers)
+    free = np.isin(np.arange(atoms), free_atoms(atoms, fixed))
     targets = np.array(list(itertools.product(*values)), np.float64)
     size = min(settings.batch_size, len(frames))
     parts = [
@@ -147,14 +151,15 @@ def relaxed_scan(
 
 
 def grid_frames(
-    frame: Frame, coordinates: Sequence[Coordinate], values: Sequence[Sequence[float]]
+    structure: Structure, coordinates: Sequence[Coordinate], values: Sequence[Sequence[float]]
 ) -> list[Frame]:
     """The structures of a rigid scan, the last coordinate changing fastest.
 
     Raises:
-      ValueError: no coordinate, as many values as there are not coordinates, or a motion along
-        one coordinate that changes another.
+      ValueError: no coordinate, as many values as there are not coordinates, a value that no
+        motion reaches, or a motion along one coordinate that changes another.
     """
+    frame = as_frame(structure)
     if not coordinates or len(coordinates) != len(values) or not all(len(v) for v in values):
         raise ValueError(
             f"got {len(coordinates)} coordinates with {[len(v) for v in values]} values; expected "
@@ -167,23 +172,22 @@ def grid_frames(
             positions = coordinate.place(positions, float(value))
         for coordinate, value in zip(coordinates, point, strict=True):
             missed = float(_wrapped(coordinate, coordinate.value(jnp.asarray(positions)) - value))
-            if abs(missed) > 1e-2:
-                raise ValueError(
-                    f"got coordinates that disturb one another: {coordinate.label} misses "
-                    f"{float(value):g} by {missed:.2g}; expected independent ones; choose other "
-                    "atoms"
-                )
-        frames.append(
-            replace(
-                frame,
-                positions=positions,
-                energy=None,
-                forces=None,
-                stress=None,
-                name=f"point {index}",
-            )
-        )
+            if not abs(missed) <= 1e-2:
+                raise ValueError(_missed(coordinate.label, float(value), missed, len(coordinates)))
+        frames.append(replace(frame, positions=positions, name=f"point {index}"))
     return frames
+
+
+def _missed(label: str, value: float, missed: float, count: int) -> str:
+    if count == 1 or not np.isfinite(missed):
+        return (
+            f"got {value:g} for the {label}, which no motion of the structure reaches; expected a "
+            "value it can have (a distance above zero, atoms of an angle not on a line); mend it"
+        )
+    return (
+        f"got coordinates that disturb one another: {label} misses {value:g} by {missed:.2g}; "
+        "expected independent ones; choose other atoms"
+    )
 
 
 @struct.dataclass

@@ -11,10 +11,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ase.data import atomic_masses
 from jaxtyping import Array, Float, Int
 
 from mlffjax.data.frames import Frame
+from mlffjax.explore.structures import Structure, as_frame, fixed_atoms, masses_of
 from mlffjax.graph import AtomGraph, GraphSize, bucket, pad
 from mlffjax.neighbors import atom_graph
 from mlffjax.potential import Potential
@@ -73,7 +73,7 @@ class Vibrations:
 
 
 def vibrations(
-    potential: Potential, frame: Frame, *, fixed: Sequence[int] = (), block: int = BLOCK
+    potential: Potential, structure: Structure, *, fixed: Sequence[int] = (), block: int = BLOCK
 ) -> Vibrations:
     """Harmonic vibrations of a molecule, or of a crystal at the Gamma point.
 
@@ -83,15 +83,17 @@ def vibrations(
 
     Args:
       potential: computes in its own dtype; float64 for frequencies of a few cm^-1.
-      frame: a structure where forces vanish.
+      structure: where forces vanish. Of ASE's atoms the masses count, those of isotopes too, and
+        the atoms that a ``FixAtoms`` names are fixed.
       fixed: indices of atoms that do not move.
       block: columns of the Hessian made at once; less needs less memory.
 
     Raises:
       ValueError: an element the potential does not know, a wrong index of an atom, no free atom,
-        or a Hessian that is not finite.
+        another constraint, a mass that is not positive, or a Hessian that is not finite.
     """
-    free = free_atoms(len(frame.numbers), fixed)
+    frame = as_frame(structure)
+    free = free_atoms(len(frame.numbers), fixed_atoms(structure, fixed))
     raw, forces = hessian(potential, frame, free, block=block)
     if not np.isfinite(raw).all():
         raise ValueError(
@@ -99,7 +101,7 @@ def vibrations(
             "expected numbers; check the structure, or whether the training diverged"
         )
     matrix = 0.5 * (raw + raw.T)
-    masses = atomic_masses[frame.numbers][free]
+    masses = masses_of(structure)[free]
     rigid = (
         np.zeros((0, 3 * len(free)))
         if len(free) < len(frame.numbers)
@@ -250,7 +252,7 @@ def normal_modes(
     weighted = matrix / roots[:, None] / roots
     complement = np.linalg.svd(rigid)[2][len(rigid) :] if len(rigid) else np.eye(len(matrix))
     values, vectors = np.linalg.eigh(complement @ weighted @ complement.T)
-    return values, (vectors.T @ complement / roots).reshape(len(values), -1, 3)
+    return values, (vectors.T @ complement / roots).reshape(len(values), len(masses), 3)
 
 
 def wave_numbers(eigenvalues: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

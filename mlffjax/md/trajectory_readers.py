@@ -6,7 +6,7 @@ left out: a file is as long as its whole frames.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -19,6 +19,7 @@ from ase.io.trajectory import Trajectory as AseTrajectory
 from jaxtyping import Float
 
 from mlffjax.data.frames import Frame
+from mlffjax.md.h5md_layout import FrameTimes, check_species, check_units
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.types import HostNumbers, HostPbc
 
@@ -76,11 +77,13 @@ class Trajectory(Sequence[Frame], ABC):
       path: the file.
       numbers: atomic numbers ``[atoms]``.
       pbc: periodic directions ``[3]``.
+      masses: in amu ``[atoms]``: those in the file, as of isotopes, else those of the elements.
     """
 
     path: Path
     numbers: HostNumbers
     pbc: HostPbc
+    masses: Float[np.ndarray, "atoms"]
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -155,11 +158,12 @@ def open_trajectory(path: Path | str) -> Trajectory:
 class ExtxyzTrajectory(Trajectory):
     """Extended XYZ: species, positions, and velocities (Angstrom/fs) or momenta (of ASE).
 
-    Energy, stress and time are read from ``energy``, ``stress`` and ``time_fs``. The file is
-    gone through once for the places of its frames.
+    Energy, stress and time are read from ``energy``, ``stress`` and ``time_fs``, masses in amu
+    from the column ``masses`` of the first frame. The file is gone through once for the places
+    of its frames.
 
     Raises:
-      ValueError: a line that starts no frame, or columns that are not numbers.
+      ValueError: a line that starts no frame, columns that are not numbers, no elements.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -167,10 +171,12 @@ class ExtxyzTrajectory(Trajectory):
         self._offsets = _extxyz_offsets(self.path)
         if len(self._offsets):
             header, columns = self._frame(0)
-            self.numbers = np.array([atomic_numbers[s] for s in columns["species"][:, 0].tolist()])
-            given = header.get("pbc", "Lattice" in header)
-            self.pbc = np.broadcast_to(np.asarray(given, bool).ravel(), 3).copy()
             self._symbols = columns["species"]
+            self.numbers = _numbers(self.path, self._symbols[:, 0].tolist())
+            self.pbc = _pbc(header)
+            self.masses = atomic_masses[self.numbers]
+            if "masses" in columns:
+                self.masses = columns["masses"].astype(np.float64).ravel()
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -183,6 +189,8 @@ class ExtxyzTrajectory(Trajectory):
         header, columns = self._frame(k)
         if not np.array_equal(columns["species"], self._symbols):
             raise _other_atoms(self.path, k)
+        if (_pbc(header) != self.pbc).any():
+            raise _other_pbc(self.path, k)
 
         def table(name: str) -> np.ndarray | None:
             return columns[name].astype(np.float64)[None] if name in columns else None
@@ -192,7 +200,7 @@ class ExtxyzTrajectory(Trajectory):
 
         velocities, momenta = table("velocities"), table("momenta")
         if velocities is None and momenta is not None:
-            velocities = momenta / atomic_masses[self.numbers][:, None] / TIME_UNIT_FS
+            velocities = momenta / self.masses[:, None] / TIME_UNIT_FS
         positions = table("pos")
         assert positions is not None
         stress = header.get("stress")
@@ -224,10 +232,12 @@ class ExtxyzTrajectory(Trajectory):
                 for name, width, end in zip(layout[::3], widths, ends, strict=True)
             }
             columns["pos"].astype(np.float64)
+            columns["species"]
         except (ValueError, KeyError):
             raise ValueError(
-                f"{self.path.name}#{k}: got a table that is not {':'.join(layout)}; expected so "
-                f"many numbers for each of {count} atoms; mend or remove the frame"
+                f"{self.path.name}#{k}: got a table that is not {':'.join(layout)}, or has no "
+                f"species or pos; expected so many entries for each of {count} atoms; mend or "
+                "remove the frame"
             ) from None
         return header, columns
 
@@ -242,6 +252,7 @@ class AseTrajectoryFile(Trajectory):
             if len(self._file):
                 first = self._file[0]
                 self.numbers, self.pbc = np.asarray(first.numbers), np.asarray(first.pbc, bool)
+                self.masses = np.asarray(first.get_masses(), np.float64)
         except Exception as error:  # ASE raises errors of its own for files that are not its own
             raise _unreadable(self.path, error) from None
 
@@ -260,6 +271,8 @@ class AseTrajectoryFile(Trajectory):
         atoms = self._file[k]
         if not np.array_equal(atoms.numbers, self.numbers):
             raise _other_atoms(self.path, k)
+        if (np.asarray(atoms.pbc) != self.pbc).any():
+            raise _other_pbc(self.path, k)
         found = {} if atoms.calc is None else atoms.calc.results
         optional = lambda x: None if x is None else np.asarray(x, np.float64)[None]  # noqa: E731
         velocities = atoms.get_velocities() / TIME_UNIT_FS if atoms.has("momenta") else None
@@ -278,7 +291,10 @@ class AseTrajectoryFile(Trajectory):
 class H5MDTrajectory(Trajectory):
     """The H5MD layout (de Buyl et al., Comput. Phys. Commun. 185, 1546, 2014), Angstrom and fs.
 
-    A file that is still being written can be read.
+    A file that is still being written can be read. Units it does not name are taken as these.
+
+    Raises:
+      ValueError: another layout, other units, or species that are no atomic numbers.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -300,7 +316,7 @@ class H5MDTrajectory(Trajectory):
         ]
         self.pbc = np.array([b == "periodic" for b in boundary])
         self._edges: Any = group["box/edges"]
-        self._time: Any = group["position/time"]
+        self._time = FrameTimes(group["position"])
         # The names of H5MD, and those of a frame.
         named: dict[str, Any] = {
             "positions": self._file.get("particles/all/position/value"),
@@ -310,6 +326,17 @@ class H5MDTrajectory(Trajectory):
             "stress": self._file.get("observables/stress/value"),
         }
         self._series = {name: data for name, data in named.items() if data is not None}
+        units = {name: data.attrs.get("unit") for name, data in self._series.items()}
+        try:
+            check_species(self.numbers)
+            check_units({**units, "times": self._time.unit})
+        except ValueError as error:
+            self._file.close()
+            raise ValueError(f"{self.path.name}: {error}") from None
+        mass = group.get("mass")  # of all frames, or, as a group, of each
+        self.masses = atomic_masses[self.numbers]
+        if isinstance(mass, h5py.Dataset):
+            self.masses = np.asarray(mass, np.float64)
         # A kill between two series leaves the first longer: only frames in all of them count.
         series = [*self._series.values(), self._time]
         if isinstance(self._edges, h5py.Group):
@@ -335,7 +362,7 @@ class H5MDTrajectory(Trajectory):
             cell = np.broadcast_to(cell, (len(take["positions"]), *cell.shape))
         if cell.shape[1:] == (3,):  # H5MD allows the edges of a right-angled box alone
             cell = cell[:, :, None] * np.eye(3)
-        return FrameBlock(cell=cell, time_fs=np.asarray(self._time[rows], np.float64), **take)
+        return FrameBlock(cell=cell, time_fs=self._time[rows], **take)
 
 
 _READERS = {
@@ -399,6 +426,28 @@ def open_hdf5(path: Path) -> h5py.File:
     except OSError:
         # A file in an older format, without the mode of one writer and many readers.
         return h5py.File(path, "r")
+
+
+def _numbers(path: Path, symbols: Sequence[str]) -> HostNumbers:
+    unknown = sorted({s for s in symbols if s not in atomic_numbers or not atomic_numbers[s]})
+    if unknown:
+        raise ValueError(
+            f"{path.name}: got the species {', '.join(unknown)}; expected symbols of elements; "
+            "rename them (deuterium is H with a column masses)"
+        )
+    return np.array([atomic_numbers[s] for s in symbols])
+
+
+def _pbc(header: Mapping[str, Any]) -> HostPbc:
+    given = header.get("pbc", "Lattice" in header)
+    return np.broadcast_to(np.asarray(given, bool).ravel(), 3).copy()
+
+
+def _other_pbc(path: Path, k: int) -> ValueError:
+    return ValueError(
+        f"{path.name}#{k}: got other periodic directions than those of frame 0; expected the same; "
+        "split the file"
+    )
 
 
 def _other_atoms(path: Path, k: int) -> ValueError:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mlffjax.plots.style import ACCENT, FAINT, MODEL, REFERENCE, figure, finite, note
 
@@ -41,8 +41,10 @@ def reaction_path(
         ax.plot(*curve, color=MODEL)
         ax.plot(lengths, energies, "o", color=MODEL, ms=5, label="images")
         ax.plot(lengths[top], energies[top], "o", color=ACCENT, ms=8, label="highest image")
-        reach = max(float(np.ptp(energies)), 1e-6)
-        ax.set_ylim(energies.min() - 0.08 * reach, energies.max() + 0.3 * reach)
+        # Between the images the line may lie below them all, or above: another minimum or barrier.
+        drawn = np.concatenate([energies, curve[1]])
+        reach = max(float(np.ptp(drawn)), 1e-6)
+        ax.set_ylim(drawn.min() - 0.08 * reach, drawn.max() + 0.3 * reach)
         ax.set_xlabel("length of the path (Å)")
         ax.set_ylabel("energy over the start (eV)")
         ax.set_title(f"Barrier {energies.max():.3f} eV", loc="left")
@@ -55,6 +57,7 @@ def scan_line(
     values: Float[np.ndarray, "points"],
     energies: Mapping[str, Float[np.ndarray, "points"]],
     label: str,
+    converged: Bool[np.ndarray, "points"] | None = None,
 ) -> None:
     """Energies along one coordinate, one line each, over the lowest of all.
 
@@ -63,6 +66,7 @@ def scan_line(
       values: of the coordinate.
       energies: name of a line to its energies in eV; NaN leaves a gap.
       label: of the coordinate, with its unit.
+      converged: points of the first line that are not are drawn hollow; all if not given.
 
     Raises:
       ValueError: no or non-finite values, unequal shapes, or a line without any energy.
@@ -80,11 +84,15 @@ def scan_line(
             energies.items(), (MODEL, ACCENT, REFERENCE), "os^", strict=False
         ):
             ax.plot(values, line - low, color=color, marker=marker, ms=4, label=name)
+        if converged is not None and not converged.all():
+            left, line = ~converged, next(iter(energies.values())) - low
+            hollow = {"mfc": "white", "mec": MODEL, "label": "not converged"}
+            ax.plot(values[left], line[left], "o", ms=5, **hollow)
         ax.set_xlabel(label)
         ax.set_ylabel("energy over the lowest (eV)")
         spread = max(float(np.nanmax(line)) for line in energies.values()) - low
         ax.set_title(f"Scan, {spread:.3f} eV from lowest to highest", loc="left")
-        if len(energies) > 1:
+        if len(ax.lines) > 1:
             ax.legend()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
 from mlffjax.plots.style import ACCENT, FAINT, MODEL, REFERENCE, figure, finite
 
@@ -97,6 +98,7 @@ def dihedral_density(
 
 def minima_found(
     path: str | os.PathLike[str],
+    escapes: Int[np.ndarray, "escapes"],
     energies: Float[np.ndarray, "escapes"],
     new: Bool[np.ndarray, "escapes"],
 ) -> None:
@@ -104,22 +106,23 @@ def minima_found(
 
     Args:
       path: PNG to write.
+      escapes: number of each, from 1; those that were rejected are left out.
       energies: of the minima in the order of the escapes, in eV.
       new: whether it had not been seen before.
 
     Raises:
       ValueError: no values, unequal shapes or non-finite values.
     """
-    finite("course of the search", energies, new)
-    visits, low = np.arange(1, len(energies) + 1), energies.min()
+    finite("course of the search", escapes, energies, new)
+    low = energies.min()
     with figure(path, 6.4, 3.7) as ax:
-        ax.plot(visits[~new], energies[~new] - low, ".", color=FAINT, ms=4, label="seen before")
-        ax.plot(visits[new], energies[new] - low, ".", color=MODEL, ms=5, label="new minimum")
+        ax.plot(escapes[~new], energies[~new] - low, ".", color=FAINT, ms=4, label="seen before")
+        ax.plot(escapes[new], energies[new] - low, ".", color=MODEL, ms=5, label="new minimum")
         lowest = np.minimum.accumulate(energies) - low
-        ax.step(visits, lowest, where="post", color=ACCENT, linewidth=1.4, label="lowest so far")
+        ax.step(escapes, lowest, where="post", color=ACCENT, linewidth=1.4, label="lowest so far")
         ax.set_xlabel("escape")
         ax.set_ylabel("energy over the lowest (eV)")
-        ax.set_title(f"{int(new.sum())} minima in {len(visits)} escapes", loc="left")
+        ax.set_title(f"{int(new.sum())} new minima in {len(escapes)} escapes", loc="left")
         ax.legend(ncols=3, loc="upper right")
         bottom, top = ax.get_ylim()
         ax.set_ylim(bottom, top + 0.18 * (top - bottom))
@@ -155,6 +158,10 @@ def hopping_feedback(
             # Of a short search all values may be the same, which leaves no range to choose.
             ax.set_ylim(values.min() / 1.05, 1.05 * values.max())
             ax.set_yscale("log")
+            # Plain numbers: a search seldom spans a power of ten.
+            ax.yaxis.set_major_locator(MaxNLocator(5))
+            ax.yaxis.set_major_formatter(ScalarFormatter())
+            ax.yaxis.set_minor_locator(NullLocator())
             ax.set_ylabel(label)
         axes[1].set_xlabel("escape")
         plural = "walker" if len(names) == 1 else "walkers"

@@ -75,8 +75,9 @@ def _panels(path, title, axes, x, curves, reference, differences) -> None:
             ax.set_title(label if mae is None else f"{label}, MAE {mae:.2g}", loc="left")
         for ax in panels[len(curves) :]:
             ax.set_visible(False)
-        if any(r is not None for r in reference):
-            panels[0].legend(fontsize=8.5)
+        both = [k for k in range(len(curves)) if k < len(reference) and reference[k] is not None]
+        if both:
+            panels[both[0]].legend(fontsize=8.5)
         panels[0].figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
 
 
