@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import jax
@@ -278,7 +279,7 @@ def test_non_finite_loss_names_batch_and_checkpoint(
 
 def _fields(module: SchNet) -> dict:
     return {
-        k: getattr(module, k) for k in SchNet.__dataclass_fields__ if k not in ("parent", "name")
+        f.name: getattr(module, f.name) for f in fields(module) if f.name not in ("parent", "name")
     }
 
 
