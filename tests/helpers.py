@@ -52,7 +52,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "nequip": {
         "num_channels": 4,
         "max_degree": 1,
-        # Below four, scalars of odd parity, made from pseudovectors, do not reach the energy.
+        # With fewer, no pseudovector reaches the energy.
         "num_layers": 4,
         "num_bessel": 4,
         "radial_widths": (8,),
