@@ -121,7 +121,7 @@ def prepare(
         statistics = _checked_statistics(sets, baseline, module.cutoff)
         potential = _random_start(module, settings, baseline, statistics)
     potential = replace(potential, edges_per_block=settings.training.edges_per_block)
-    warnings = training_warnings(sets.train, statistics.force_rms)
+    warnings = training_warnings(sets.train, sets.valid, sets.test, statistics.force_rms)
     return Preparation(sets, baseline, statistics, potential, warnings)
 
 

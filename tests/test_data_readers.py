@@ -56,6 +56,21 @@ def test_frames_are_named_after_file_and_index(tmp_path):
     assert [f.name for f in read_frames(tmp_path / "w.extxyz")] == ["w.extxyz#0", "w.extxyz#1"]
 
 
+def test_a_file_is_replaced_when_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "w.extxyz"
+    write_extxyz(water_frames(2), path)
+
+    def broken():
+        yield from water_frames(3)
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        write_extxyz(broken(), path, overwrite=True)
+    assert len(read_frames(path)) == 2
+    write_extxyz(water_frames(3), path, overwrite=True)
+    assert len(read_frames(path)) == 3
+
+
 def test_ase_reads_what_is_written(tmp_path):
     frame = crystal_frames(1)[0]
     write_extxyz([frame], tmp_path / "c.extxyz")

@@ -1,5 +1,6 @@
 """The report finds what was planted, and keeps quiet about good data."""
 
+import re
 from dataclasses import replace
 
 import matplotlib.image
@@ -85,13 +86,22 @@ def test_a_training_warns_of_units_and_reads_few_frames():
             return super().__getitem__(index)
 
     frames = Frames(water_frames(40) * 60)
-    assert training_warnings(frames, 1.0) == ()
+    assert training_warnings(frames, (), (), 1.0) == ()
     assert len(read) == len(set(read)) == 800
     wrong = [scaled(f, 23.06) for f in water_frames(40)]
-    (line,) = training_warnings(wrong, 1.0)
+    (line,) = training_warnings(wrong, (), (), 1.0)
     assert "energy differences are 23" in line
-    assert len(training_warnings(wrong, 23.06)) == 2
-    assert training_warnings(wrong[:3], None) == ()
+    assert len(training_warnings(wrong, (), (), 23.06)) == 2
+    assert training_warnings(wrong[:3], (), (), None) == ()
+
+
+def test_a_training_warns_of_frames_in_two_parts():
+    frames = water_frames(40)
+    moved = replace(frames[3], positions=frames[3].positions + 5.0)
+    valid, test = [moved, *frames[20:25]], frames[24:30]
+    first, second = training_warnings(frames[:20], valid, test, 1.0)
+    assert re.match(r"1 of 6 validation frames \(as .*\) are a training frame too", first)
+    assert re.match(r"1 of 6 test frames \(as .*\) are a validation frame too", second)
 
 
 def test_a_molecule_in_a_large_box_is_one():

@@ -37,6 +37,8 @@ def test_excluded_frames_are_nowhere():
 def test_bad_splits():
     with pytest.raises(ValueError, match=r"train 9, valid 2, test 0 of 10 frames"):
         make_split(10, SplitSettings(train=9, valid=2))
+    with pytest.raises(ValueError, match=r"split.valid 0.05 of 12 frames, which is none; .*whole"):
+        make_split(12, SplitSettings(valid=0.05))
     with pytest.raises(ValueError, match="no training frames"):
         make_split(10, SplitSettings(train=0, valid=2))
     none = np.zeros(0, int)

@@ -42,6 +42,5 @@ def run(args: argparse.Namespace) -> None:
     frames = read_labelled(args.file, args.settings)
     predicted = predict_frames(potential, frames, batch_size=args.batch_size)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.unlink(missing_ok=True)
-    write_extxyz(predicted, args.out)
+    write_extxyz(predicted, args.out, overwrite=args.overwrite)
     print(f"{len(predicted)} structures with energies and forces in {args.out}")

@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> None:
 
         results = relax(potential, frames, settings, progress=progress)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.unlink(missing_ok=True)
-    write_extxyz([result.frame for result in results], args.out)
+    write_extxyz([result.frame for result in results], args.out, overwrite=args.overwrite)
     calls = np.array([result.force_calls for result in results])
     rows = [
         ("converged", f"{sum(r.converged for r in results)} of {len(results)}"),

@@ -61,20 +61,27 @@ def iterate_extxyz(path: Path) -> Iterator[ase.Atoms]:
             index += 1
 
 
-def write_extxyz(frames: Iterable[Frame], path: str | os.PathLike) -> int:
+def write_extxyz(
+    frames: Iterable[Frame], path: str | os.PathLike, *, overwrite: bool = False
+) -> int:
     """Write frames as extended XYZ in eV and Angstrom, every digit kept.
 
     Labels are named ``energy``, ``forces``, ``stress`` (tension positive) and
     ``config_type``, which ASE and :func:`mlffjax.data.read_frames` read back.
 
+    Args:
+      frames: in the order of the file.
+      path: of the file, which is there when it is whole.
+      overwrite: whether it may take the place of another.
+
     Returns:
       The number of frames written.
 
     Raises:
-      FileExistsError: the file exists; nothing is overwritten.
+      FileExistsError: the file exists and ``overwrite`` is false.
     """
     target = Path(path)
-    if target.exists():
+    if target.exists() and not overwrite:
         raise FileExistsError(f"got the existing file {target}; expected a new name; remove it")
     partial = target.with_name(target.name + ".partial")
     count = 0

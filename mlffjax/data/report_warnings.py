@@ -8,6 +8,7 @@ from ase.data import chemical_symbols
 
 from mlffjax.data.consistency import Consistency, check_consistency
 from mlffjax.data.frames import Frame
+from mlffjax.data.structure_checks import find_shared
 from mlffjax.units import GPA
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ FORCE_UNITS = {"kcal/mol/Angstrom": 23.06, "kJ/mol/Angstrom": 96.49, "Hartree/Bo
 LARGE_PRESSURE = 200.0  # GPa, RMS; beyond what data sets of materials span
 TYPICAL_FORCE = 1.0  # eV/Angstrom
 SAMPLED = 1000  # frames that are looked at before a training
+COMPARED = 50_000  # frames of a training that are compared one by one, in a second or two
 SHORT = 0.55  # of the sum of covalent radii; bonds of hot molecules stay above 0.75
 
 
@@ -54,16 +56,41 @@ def find_warnings(report: "Report", structures: Sequence[Frame]) -> tuple[str, .
     )
 
 
-def training_warnings(frames: Sequence[Frame], force_rms: float | None) -> tuple[str, ...]:
-    """What looks like wrong units or signs, found in a second or two; the full report finds more.
+def training_warnings(
+    train: Sequence[Frame],
+    valid: Sequence[Frame],
+    test: Sequence[Frame],
+    force_rms: float | None,
+) -> tuple[str, ...]:
+    """What looks like wrong units or signs, or frames in two parts; the full report finds more.
 
     Args:
-      frames: training frames, of which at most :data:`SAMPLED` are read.
-      force_rms: of all force components in eV/Angstrom; ``None`` without forces.
+      train: training frames, of which at most :data:`SAMPLED` are read for units and signs.
+      valid: validation frames; what they share with others is looked for in sets of at most
+        :data:`COMPARED` frames.
+      test: test frames, likewise.
+      force_rms: of all force components of the training frames in eV/Angstrom; ``None`` without
+        forces.
     """
-    step = max(1, -(-len(frames) // SAMPLED))
-    sample = [frames[k] for k in range(0, len(frames), step)]
-    return (*_force_unit(force_rms), *_consistency(check_consistency(sample)))
+    step = max(1, -(-len(train) // SAMPLED))
+    sample = [train[k] for k in range(0, len(train), step)]
+    lines = [*_force_unit(force_rms), *_consistency(check_consistency(sample))]
+    if len(train) + len(valid) + len(test) <= COMPARED:
+        lines += [*_shared("validation", valid, train), *_shared("test", test, train)]
+        lines += _shared("test", test, valid, "a validation")
+    return tuple(lines)
+
+
+def _shared(
+    part: str, frames: Sequence[Frame], others: Sequence[Frame], what: str = "a training"
+) -> list[str]:
+    names = find_shared(frames, others)
+    if not names:
+        return []
+    return [
+        f"{len(names)} of {len(frames)} {part} frames (as {names[0]}) are {what} frame too: errors "
+        "look smaller than they are; remove them from one of the two"
+    ]
 
 
 def _far_out(names: list[str], values: np.ndarray, what: str, unit: str) -> list[str]:

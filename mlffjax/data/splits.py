@@ -182,6 +182,12 @@ def make_split(
         for part, share in shares.items()
         if not isinstance(share, str)
     }
+    for part, count in counts.items():
+        if not count and getattr(settings, part):
+            raise ValueError(
+                f"got split.{part} {shares[part]} of {len(free)} frames, which is none; expected "
+                "one at least; give a whole number of frames, or 0"
+            )
     taken = sum(counts.values())
     if taken > len(free):
         asked = ", ".join(f"{part} {n}" for part, n in counts.items())

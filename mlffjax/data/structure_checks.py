@@ -137,12 +137,23 @@ def find_duplicates(frames: Sequence[Frame]) -> tuple[tuple[str, ...], ...]:
     """
     seen: dict[bytes, list[str]] = defaultdict(list)
     for frame in frames:
-        relative = np.round(frame.positions - frame.positions[0], 5) + 0.0  # no negative zero
-        digest = hashlib.sha256(frame.numbers.tobytes())
-        digest.update(relative.tobytes())
-        digest.update((np.round(frame.cell, 5) + 0.0).tobytes())
-        seen[digest.digest()].append(frame.name)
+        seen[_digest(frame)].append(frame.name)
     return tuple(tuple(names) for names in seen.values() if len(names) > 1)
+
+
+def find_shared(frames: Sequence[Frame], others: Sequence[Frame]) -> tuple[str, ...]:
+    """Names of those ``frames`` that are among the others too, as :func:`find_duplicates`."""
+    known = {_digest(frame) for frame in others} if len(frames) else set()
+    return tuple(frame.name for frame in frames if _digest(frame) in known)
+
+
+def _digest(frame: Frame) -> bytes:
+    """Equal for structures that are the same up to a translation."""
+    relative = np.round(frame.positions - frame.positions[0], 5) + 0.0  # no negative zero
+    digest = hashlib.sha256(frame.numbers.tobytes())
+    digest.update(relative.tobytes())
+    digest.update((np.round(frame.cell, 5) + 0.0).tobytes())
+    return digest.digest()
 
 
 def _summary(values: list[tuple[float, str]]) -> tuple[float | None, float | None, str]:
