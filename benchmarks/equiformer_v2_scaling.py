@@ -16,6 +16,7 @@ from typing import Any
 import ase.build
 import jax
 import numpy as np
+from provenance import provenance
 
 from mlffjax.models import EquiformerV2
 from mlffjax.neighbors import atom_graph
@@ -82,7 +83,7 @@ def main() -> None:
                 flush=True,
             )
     if args.json is not None:
-        report = {"device": jax.devices()[0].device_kind, "rows": rows}
+        report = {**provenance(), "device": jax.devices()[0].device_kind, "rows": rows}
         args.json.write_text(json.dumps(report, indent=2) + "\n")
 
 

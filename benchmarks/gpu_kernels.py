@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import kernels
 from cases import MODELS, PEERS_ONLY
 from jax.experimental import topologies
+from provenance import provenance
 
 from mlffjax.config.md import MDSettings
 from mlffjax.graph import AtomGraph
@@ -55,6 +56,7 @@ def main() -> None:
         "system": args.system,
         "atoms": int(graph.positions.shape[0]),
         "target": TARGET.stem,
+        **provenance(),
         "jax": jax.__version__,
         "kernels": dict(Counter(row["when"] for row in rows)),
         "kinds": dict(Counter(row["kind"] for row in rows if row["when"] == "step").most_common()),

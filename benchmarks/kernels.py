@@ -32,6 +32,7 @@ import numpy as np
 import structures
 from ase import Atoms
 from cases import MODELS, PEERS_ONLY
+from provenance import provenance
 from workers.floors import machine, matrix_flops
 
 from mlffjax.graph import AtomGraph
@@ -59,6 +60,7 @@ def main() -> None:
         "atoms": int(graph.positions.shape[0]),
         "edges": int(graph.senders.shape[0]),
         "device": jax.devices()[0].device_kind,
+        **provenance(),
         "jax": version("jax"),
         "ms": median_ms(call),
         "gflop": matrix_flops(Potential.energy_forces, potential, graph) / 1e9,

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 import structures
+from provenance import provenance
 
 from mlffjax.config.md import MDSettings
 from mlffjax.data.builtin import load_builtin
@@ -85,6 +86,7 @@ def main() -> None:
         )
     if args.json:
         results = {
+            **provenance(),
             "jax": version("jax"),
             "device": jax.devices()[0].device_kind,
             "system": args.system,

@@ -25,6 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
+from provenance import provenance
 
 from mlffjax.config.md import MDSettings
 from mlffjax.md import device_neighbors
@@ -188,7 +189,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", type=Path, help="where to write the results")
     args = parser.parse_args()
-    results: dict[str, Any] = {"jax": version("jax"), "device": jax.devices()[0].device_kind}
+    device = jax.devices()[0].device_kind
+    results: dict[str, Any] = {**provenance(), "jax": version("jax"), "device": device}
     if args.what == "steps":
         rows = scaling(args.rounds)
         slope = exponent(rows, 500, 20_000)

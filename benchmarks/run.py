@@ -15,13 +15,11 @@ import itertools
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import report
 import structures
 from cases import MODELS, PEERS_ONLY, SUITES, Row
 from pool import ALLOCATORS, Code, Worker, WorkerError, take_turns
+from provenance import provenance
 
 #: Script of each peer and the models it has.
 PEERS = {
@@ -158,13 +157,9 @@ def _result(
 
 def conditions(args: argparse.Namespace) -> dict[str, Any]:
     """What a reader must know of the run."""
-    root = Path(__file__).parent.parent
-    git = ["git", "-C", str(root), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "command": _command(args),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
+        **provenance(),
         "machine": _processor(),
         "threads": args.threads,
         "load_before": os.getloadavg()[0],

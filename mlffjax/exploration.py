@@ -68,8 +68,16 @@ def write_scan(folder: Path, result: ScanResult) -> dict[str, Any]:
 
     Returns:
       The summary: energies in eV.
+
+    Raises:
+      ValueError: no point has an energy.
     """
     energies = np.where(np.isfinite(result.energies), result.energies, np.nan)
+    if np.isnan(energies).all():
+        raise ValueError(
+            f"got no finite energy at any of {energies.size} points of a scan; expected some; "
+            "check that atoms do not overlap, and the potential on the start"
+        )
     summary = {
         "coordinates": list(result.labels),
         "values": [values.tolist() for values in result.values],

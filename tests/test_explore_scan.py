@@ -10,6 +10,7 @@ from ase.constraints import FixAtoms
 
 from mlffjax.config.explore import RelaxSettings
 from mlffjax.data.frames import Frame
+from mlffjax.exploration import write_scan
 from mlffjax.explore.coordinates import dihedral, dihedral_angles, distance, shift
 from mlffjax.explore.scan import grid_frames, relaxed_scan, rigid_scan
 from mlffjax.pair_potentials import lennard_jones, morse
@@ -161,3 +162,13 @@ def test_wrong_scans_are_refused(ethanol):
             [[0.0]],
             RelaxSettings(fixed_bonds=((0, 1),)),
         )
+
+
+def test_a_scan_without_any_energy_is_an_error(tmp_path):
+    pair = free([18, 18], [[0, 0, 0], [2.0, 0, 0]])
+    result = rigid_scan(LJ, pair, [distance(pair, (0, 1))], [[1.5, 2.0]])
+    bare = replace(result, energies=np.full(2, np.nan))
+    with pytest.raises(ValueError, match="got no finite energy at any of 2 points"):
+        write_scan(tmp_path, bare)
+    assert not list(tmp_path.iterdir())
+    assert write_scan(tmp_path, result)["energies_eV"] == pytest.approx(result.energies.tolist())
