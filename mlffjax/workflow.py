@@ -60,7 +60,7 @@ class Preparation:
       baseline: element energies.
       statistics: of the training frames.
       potential: with random parameters, or those of ``model.start``.
-      warnings: one line each: what looks wrong in the training frames, and what to do.
+      warnings: one line each: what looks wrong in the frames, and what to do.
     """
 
     sets: DataSets

@@ -100,8 +100,8 @@ def test_a_training_warns_of_frames_in_two_parts():
     moved = replace(frames[3], positions=frames[3].positions + 5.0)
     valid, test = [moved, *frames[20:25]], frames[24:30]
     first, second = training_warnings(frames[:20], valid, test, 1.0)
-    assert re.match(r"1 of 6 validation frames \(as .*\) are a training frame too", first)
-    assert re.match(r"1 of 6 test frames \(as .*\) are a validation frame too", second)
+    assert re.match(r"1 structures \(as .*\) are in the training frames and the validation", first)
+    assert re.match(r"1 structures \(as .*\) are in the validation frames and the test", second)
 
 
 def test_a_molecule_in_a_large_box_is_one():

@@ -1,6 +1,7 @@
 """What in a data set deserves a second look, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,7 @@ from ase.data import chemical_symbols
 
 from mlffjax.data.consistency import Consistency, check_consistency
 from mlffjax.data.frames import Frame
-from mlffjax.data.structure_checks import find_shared
+from mlffjax.data.structure_checks import structure_digest
 from mlffjax.units import GPA
 
 if TYPE_CHECKING:
@@ -76,21 +77,24 @@ def training_warnings(
     sample = [train[k] for k in range(0, len(train), step)]
     lines = [*_force_unit(force_rms), *_consistency(check_consistency(sample))]
     if len(train) + len(valid) + len(test) <= COMPARED:
-        lines += [*_shared("validation", valid, train), *_shared("test", test, train)]
-        lines += _shared("test", test, valid, "a validation")
+        lines += _shared({"training": train, "validation": valid, "test": test})
     return tuple(lines)
 
 
-def _shared(
-    part: str, frames: Sequence[Frame], others: Sequence[Frame], what: str = "a training"
-) -> list[str]:
-    names = find_shared(frames, others)
-    if not names:
-        return []
-    return [
-        f"{len(names)} of {len(frames)} {part} frames (as {names[0]}) are {what} frame too: errors "
-        "look smaller than they are; remove them from one of the two"
-    ]
+def _shared(parts: Mapping[str, Sequence[Frame]]) -> list[str]:
+    found = {
+        part: {structure_digest(frame): frame.name for frame in frames}
+        for part, frames in parts.items()
+    }
+    lines = []
+    for one, other in combinations(parts, 2):
+        names = [name for digest, name in found[other].items() if digest in found[one]]
+        if names:
+            lines.append(
+                f"{len(names)} structures (as {names[0]}) are in the {one} frames and the {other} "
+                "frames: errors look smaller than they are; remove them from one of the two"
+            )
+    return lines
 
 
 def _far_out(names: list[str], values: np.ndarray, what: str, unit: str) -> list[str]:

@@ -137,18 +137,12 @@ def find_duplicates(frames: Sequence[Frame]) -> tuple[tuple[str, ...], ...]:
     """
     seen: dict[bytes, list[str]] = defaultdict(list)
     for frame in frames:
-        seen[_digest(frame)].append(frame.name)
+        seen[structure_digest(frame)].append(frame.name)
     return tuple(tuple(names) for names in seen.values() if len(names) > 1)
 
 
-def find_shared(frames: Sequence[Frame], others: Sequence[Frame]) -> tuple[str, ...]:
-    """Names of those ``frames`` that are among the others too, as :func:`find_duplicates`."""
-    known = {_digest(frame) for frame in others} if len(frames) else set()
-    return tuple(frame.name for frame in frames if _digest(frame) in known)
-
-
-def _digest(frame: Frame) -> bytes:
-    """Equal for structures that are the same up to a translation."""
+def structure_digest(frame: Frame) -> bytes:
+    """Equal for structures that are the same, as :func:`find_duplicates` compares them."""
     relative = np.round(frame.positions - frame.positions[0], 5) + 0.0  # no negative zero
     digest = hashlib.sha256(frame.numbers.tobytes())
     digest.update(relative.tobytes())
