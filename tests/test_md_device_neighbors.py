@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase.build import bulk, fcc111, molecule
+from numpy.testing import assert_allclose
 
+from mlffjax.md import boxes
 from mlffjax.md import device_neighbors as dn
 from mlffjax.md.cell_lists import cell_lists, common_cell_lists
 from mlffjax.neighbors import complete_cell, neighbor_list
@@ -166,6 +168,17 @@ def test_a_crowd_that_overflows_the_cells_gets_more_room():
     assert not bool(neighbors.cells_overflow)
     plan = dataclasses.replace(plan, edges=plan.candidates)
     assert _found(plan, atoms) == _expected(atoms, 4.0)
+
+
+@pytest.mark.parametrize("handed", [1, -1])
+def test_inverse_and_heights_of_a_box(handed):
+    box = np.random.default_rng(0).normal(size=(3, 3)) * [[8.0], [20.0], [5.0]]
+    box[0] *= handed * np.sign(np.linalg.det(box))
+    inverse = np.linalg.inv(box)
+    assert_allclose(boxes.inverse(jnp.asarray(box)), inverse, rtol=1e-12)
+    assert_allclose(
+        boxes.heights(jnp.asarray(box)), 1 / np.linalg.norm(inverse, axis=0), rtol=1e-12
+    )
 
 
 def test_an_atom_that_moves_half_the_skin_remakes_the_list():

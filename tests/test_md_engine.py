@@ -187,6 +187,17 @@ def test_the_skin_changes_nothing():
         assert_allclose(run.final.positions, runs[0].final.positions, rtol=0, atol=1e-9)
 
 
+def test_a_skin_thinner_than_rounding_renews_the_list_in_every_step():
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    thin, none = (
+        run_md(potential, _argon(), _settings(steps=20, temperature=200.0, skin=skin))
+        for skin in (1e-15, 0.0)
+    )
+    assert thin.status == "finished"
+    assert thin.rebuilds == 21
+    assert_allclose(thin.final.positions, none.final.positions, rtol=0, atol=1e-12)
+
+
 def test_a_model_that_fails_stops_with_a_clear_status():
     potential = _potential(Repulsive(cutoff=6.0, limit=2.0), [6])
     settings = _settings(
@@ -206,6 +217,10 @@ def test_a_model_that_fails_stops_with_a_clear_status():
     distance = np.linalg.norm(result.final.positions[1] - result.final.positions[0])
     assert 1.9 < distance < 2.0
     assert f"in step {result.steps + 1} " in result.message
+    shorter = run_md(potential, _pair(1.0), settings.model_copy(update={"steps": result.steps}))
+    assert shorter.status == "finished"
+    np.testing.assert_array_equal(result.final.positions, shorter.final.positions)
+    np.testing.assert_array_equal(result.velocities, shorter.velocities)
 
 
 def test_a_temperature_beyond_the_limit_stops_the_run():

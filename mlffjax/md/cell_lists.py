@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.compaction import WORD, pack, set_bits
+from mlffjax.md.boxes import heights, inverse
 from mlffjax.types import AtomMask, HostCell, HostVectors, Positions
 
 #: Room in a cell, relative to the fullest one at the start.
@@ -91,7 +92,7 @@ class CellLists:
         copies = _copies(self.replicas)
         whole = box * jnp.asarray(self.lengths, box.dtype)[:, None]
         placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]
-        fractional = placed.reshape(-1, 3) @ jnp.linalg.inv(whole)
+        fractional = placed.reshape(-1, 3) @ inverse(whole)
         cell = self._cell_of(fractional)
         placed_mask = None if node_mask is None else jnp.tile(node_mask, len(copies))
         slot, fullest = self._slots(cell, placed_mask)
@@ -116,8 +117,8 @@ class CellLists:
         shifts = jnp.asarray(copies, jnp.int32)[j // count] + wraps * jnp.asarray(
             self.replicas, jnp.int32
         )
-        heights = 1 / jnp.linalg.norm(jnp.linalg.inv(whole), axis=0)
-        narrow = jnp.any(heights < self.radius * cells.astype(box.dtype))
+        high = heights(whole)
+        narrow = jnp.any(high < self.radius * cells.astype(box.dtype))
         return j % count, i, shifts, mask, needed, narrow | (fullest > self.capacity)
 
     def _near(

@@ -146,7 +146,6 @@ class Stretch:
 
     Attributes:
       state: after the last step.
-      previous: before the last step, without its list; the last sound one where that step was not.
       records: rows and frames; those of the last step too, unless it was unsound.
       done: steps done, the last one included.
       overflow: the neighbour list ran out of room in the last step; all of it is void.
@@ -155,27 +154,21 @@ class Stretch:
     """
 
     state: State
-    previous: State
     records: Records
     done: Int[Array, ""]
     overflow: Bool[Array, ""]
     sound: Bool[Array, ""]
 
-    def last_sound(self) -> State:
-        """The state before a step that was not sound, with the list of that step."""
-        neighbors = self.state.force.neighbors
-        return self.previous.set(force=replace(self.previous.force, neighbors=neighbors))
-
 
 def evaluator(program: Program, potential: Potential, system: System) -> Evaluate:
-    """Forces, energy and neighbour list as a function of positions and the previous list."""
+    """Forces and energy as a function of positions and a list that has all their pairs."""
 
     def evaluate(
         positions: Positions, neighbors: Neighbors, cell: Float[Array, "3 3"] | None = None
     ) -> Evaluation:
         plan = program.plan
-        # A cell that moves is periodic in all directions, so that it is its own box.
-        neighbors = device_neighbors.update(plan, neighbors, positions, cell)
+        if plan.skin == 0:
+            neighbors = device_neighbors.update(plan, neighbors, positions, cell)
         cell = system.cell if cell is None else cell
         graph, neighbors = device_neighbors.current_graph(
             plan, neighbors, system.numbers, positions, cell
@@ -247,31 +240,54 @@ def advance(
       count: steps to do, at most ``program.steps``.
     """
 
+    integrator, plan = program.integrator, program.plan
+
+    def conditions(stretch: Stretch) -> Conditions:
+        return integrator.conditions(first + stretch.done + 1, state.position.dtype)
+
     def unfinished(stretch: Stretch) -> Array:
         return (stretch.done < count) & ~stretch.overflow & stretch.sound
 
+    def next_place(stretch: Stretch) -> tuple[Positions, Float[Array, "3 3"] | None]:
+        # A cell that moves is periodic in all directions, so that it is its own box.
+        return integrator.next_place(stretch.state, conditions(stretch))
+
+    def outdated(stretch: Stretch) -> Array:
+        neighbors = stretch.state.force.neighbors
+        return device_neighbors.outdated(plan, neighbors, *next_place(stretch))
+
+    def with_list(stretch: Stretch) -> Stretch:
+        force = stretch.state.force
+        neighbors = device_neighbors.update(plan, force.neighbors, *next_place(stretch))
+        force = replace(force, neighbors=neighbors)
+        return replace(stretch, state=stretch.state.set(force=force))
+
     def one_step(potential: Potential, stretch: Stretch) -> Stretch:
-        evaluate = evaluator(program, potential, system)
-        done = stretch.done + 1
-        conditions = program.integrator.conditions(first + done, state.position.dtype)
-        after = program.integrator.step(evaluate, stretch.state, conditions)
-        overflow = after.force.neighbors.overflow(program.plan)
+        targets, done = conditions(stretch), stretch.done + 1
+        after = integrator.step(evaluator(program, potential, system), stretch.state, targets)
+        overflow = after.force.neighbors.overflow(plan)
         sound = is_sound(program, system, after)
-        values = row(program, after, conditions)
-        valid = sound & ~overflow
+        values, valid = row(program, after, targets), sound & ~overflow
         records = stretch.records.with_step(program, after, values, first + done, first, valid)
-        return Stretch(after, _listless(stretch.state), records, done, overflow, sound)
+        return Stretch(after, records, done, overflow, sound)
 
     false, none = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
-    begin = Stretch(
-        state, _listless(state), Records.empty(program, state), none, overflow=false, sound=~false
-    )
-    return jax.lax.while_loop(unfinished, body_of_loop(one_step, potential, begin), begin)
+    begin = Stretch(state, Records.empty(program, state), none, overflow=false, sound=~false)
+    step = body_of_loop(one_step, potential, begin)
+    if plan.skin == 0:
+        return jax.lax.while_loop(unfinished, step, begin)
 
+    def with_one_list(stretch: Stretch) -> Stretch:
+        """Steps until the list is outdated: at least one, however thin the skin."""
+        # A loop of its own, so that a list is not copied in every step.
+        stretch, _ = jax.lax.while_loop(
+            lambda carry: unfinished(carry[0]) & (carry[1] | ~outdated(carry[0])),
+            lambda carry: (step(carry[0]), false),
+            (with_list(stretch), ~false),
+        )
+        return stretch
 
-def _listless(state: State) -> State:
-    """The state without its neighbour list, which would be copied in every step."""
-    return state.set(force=replace(state.force, neighbors=None))
+    return jax.lax.while_loop(unfinished, with_one_list, begin)
 
 
 def row(program: Program, state: State, conditions: Conditions) -> Float[Array, "columns"]:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mlffjax.compaction import WORD, first_true, pack, set_bits
 from mlffjax.graph import AtomGraph, bucket, is_forward
+from mlffjax.md.boxes import heights, inverse
 from mlffjax.md.cell_lists import CellLists, cell_lists, roomier
 from mlffjax.neighbors import complete_cell, neighbor_list
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
@@ -266,7 +267,7 @@ def outdated(
     """
     reference, slack = neighbors.reference, jnp.asarray(plan.skin, positions.dtype)
     if box is not None:
-        deformation = jnp.linalg.inv(neighbors.box) @ box
+        deformation = inverse(neighbors.box) @ box
         strain = jnp.linalg.norm(deformation - jnp.eye(3, dtype=box.dtype))
         slack = slack - (plan.cutoff + plan.skin) * strain
         reference = reference @ deformation
@@ -391,8 +392,7 @@ def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> N
 
 
 def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[Array, ""]:
-    heights = 1 / jnp.linalg.norm(jnp.linalg.inv(box), axis=0)
-    enough = heights * jnp.asarray(plan.replicas, box.dtype) > 2 * (plan.cutoff + plan.skin)
+    enough = heights(box) * jnp.asarray(plan.replicas, box.dtype) > 2 * (plan.cutoff + plan.skin)
     return jnp.all(enough | ~jnp.asarray(plan.pbc))
 
 
@@ -407,7 +407,7 @@ def _all_pairs(
     copies = np.stack(np.meshgrid(*map(np.arange, plan.replicas), indexing="ij"), -1).reshape(-1, 3)
     whole = box * jnp.asarray(plan.replicas, box.dtype)[:, None]
     placed = positions[None] + (jnp.asarray(copies, box.dtype) @ box)[:, None]
-    fractional = placed.reshape(-1, 3) @ jnp.linalg.inv(whole)
+    fractional = placed.reshape(-1, 3) @ inverse(whole)
     # Columns are padded to whole words of bits.
     columns = count * len(copies)
     bits = min(columns, WORD)

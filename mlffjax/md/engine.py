@@ -350,11 +350,18 @@ class Run:
         for _ in range(MAX_REDO):
             stretch = self._advance(first, count)
             if not bool(stretch.overflow):
-                self.state = stretch.state if bool(stretch.sound) else stretch.last_sound()
+                self.state = self._last_sound(stretch, first)
                 return stretch
             self.redone += 1
             self._enlarge(stretch.state)
         raise RuntimeError(OUTGROWN)
+
+    def _last_sound(self, stretch: Stretch, first: int) -> State:
+        """The state after the last sound step of a stretch, whose start is still at hand."""
+        while not bool(stretch.sound):
+            # On a GPU sums may round differently, and an earlier step be the unsound one.
+            stretch = self._advance(first, int(stretch.done) - 1)
+        return stretch.state
 
     def _enlarge(self, overflowed: State) -> None:
         """More room, from the state before the stretch that overflowed."""

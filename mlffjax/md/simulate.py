@@ -235,6 +235,25 @@ class Integrator:
             state = state.set(momentum=momentum)
         return state
 
+    def next_place(
+        self, state: State, conditions: Conditions
+    ) -> tuple[Positions, Float[Array, "3 3"] | None]:
+        """Positions, and the cell if it moves, at which the next step evaluates the potential.
+
+        What else a step computes is not compiled, as nothing needs it.
+        """
+        places = []
+
+        def evaluate(
+            positions: Positions, neighbors: Neighbors, cell: Float[Array, "3 3"] | None = None
+        ) -> Evaluation:
+            del neighbors
+            places.append((positions, cell))
+            return state.force
+
+        self.step(evaluate, state, conditions)
+        return places[0]
+
     def conserved(self, state: State, conditions: Conditions) -> Float[Array, ""]:
         """The quantity in eV that the exact dynamics conserves at constant targets.
 
