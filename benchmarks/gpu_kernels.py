@@ -6,8 +6,10 @@
 
 A small system on a GPU waits for kernels, each some microseconds long whatever it computes: their
 number says how far a step can be from what the arithmetic takes. For ``md`` those of a step are
-counted, and by themselves those of the steps that renew the neighbour list. XLA chooses between
-ways to multiply matrices by trying them, which needs the device: here it takes cuBLAS for all.
+counted, and by themselves those that renew the neighbour list. XLA chooses between ways to multiply
+matrices by trying them, which needs the device: here it takes cuBLAS for all. It joins kernels into
+CUDA graphs, each started by one launch of the host; how many launches a step is, and how often the
+host must wait for the device before it can go on, is read from XLA's own plan of the execution.
 Random weights, float32. Nothing is run on a GPU, and no time is predicted.
 """
 
@@ -15,12 +17,19 @@ import argparse
 import json
 import os
 import re
+import tempfile
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false",
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +57,10 @@ def main() -> None:
     args = parse()
     backend.on_cpu = lambda: False  # programs are written as for an accelerator
     potential, graph = kernels.case(args)
-    compiled = COMPILE[args.task](potential, graph, args)
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = COMPILE[args.task](potential, graph, args).compile(options)
+        plan = plan_of_execution(Path(folder))
     rows = listed(compiled.as_text() or "")
     found = {
         "task": args.task,
@@ -59,6 +71,7 @@ def main() -> None:
         **provenance(),
         "jax": jax.__version__,
         "kernels": dict(Counter(row["when"] for row in rows)),
+        **launches(plan),
         "kinds": dict(Counter(row["kind"] for row in rows if row["when"] == "step").most_common()),
         "buffers_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
         "rows": rows,
@@ -109,7 +122,7 @@ def for_target(tree: Any) -> Any:
 def compile_forces(potential: Potential, graph: AtomGraph, args: argparse.Namespace) -> Any:
     """Energy and forces, the neighbour list at hand."""
     del args
-    return jax.jit(Potential.energy_forces).lower(*for_target((potential, graph))).compile()
+    return jax.jit(Potential.energy_forces).lower(*for_target((potential, graph)))
 
 
 def compile_md(potential: Potential, graph: AtomGraph, args: argparse.Namespace) -> Any:
@@ -121,7 +134,7 @@ def compile_md(potential: Potential, graph: AtomGraph, args: argparse.Namespace)
     run.begin(None)
     zero = jnp.zeros((), jnp.int32)
     arguments = for_target((run.potential, run.system, run.state, zero, zero))
-    return chunk.advance.lower(run.program, *arguments).compile()
+    return chunk.advance.lower(run.program, *arguments)
 
 
 COMPILE = {"forces": compile_forces, "md": compile_md}
@@ -130,15 +143,14 @@ COMPILE = {"forces": compile_forces, "md": compile_md}
 def listed(program: str) -> list[dict[str, str]]:
     """Kernels of a compiled program: name, kind, origin, and when they run.
 
-    ``start`` once a call, ``step`` in every turn of the outermost loop (or, in a program without
-    one, in every call), ``rebuild`` in a branch within it.
+    ``start`` once a call, ``step`` in every turn of the loop over steps (or, in a program without
+    one, in every call), ``renewal`` in the loop around it, once for a neighbour list.
     """
     bodies = computations(program)
-    looped = any(" while(" in line for line in bodies["ENTRY"])
-    rows, todo = [], [("ENTRY", "start" if looped else "step")]
+    rows, todo = [], [("ENTRY", 0)]
     seen = set()
     while todo:
-        name, when = todo.pop()
+        name, depth = todo.pop()
         if name in seen:
             continue
         seen.add(name)
@@ -147,10 +159,9 @@ def listed(program: str) -> list[dict[str, str]]:
             if not match:
                 continue
             kernel, kind = match.groups()
-            for other in re.findall(r"%([\w.-]+)", line.split(f" {kind}(", 1)[1]):
-                inner = {"while": "step", "conditional": "rebuild", "call": when}.get(kind)
-                if inner and other in bodies:
-                    todo.append((other, when if when == "rebuild" else inner))
+            if kind in CALLS:
+                named = re.findall(r"%([\w.-]+)", line.split(f" {kind}(", 1)[1])
+                todo += [(other, depth + (kind == "while")) for other in named if other in bodies]
             if kind in FREE | CALLS:
                 continue
             detail = re.search(r'(?:custom_call_target="|kind=)([\w$]+)', line)
@@ -159,11 +170,53 @@ def listed(program: str) -> list[dict[str, str]]:
                 {
                     "name": kernel,
                     "kind": f"{kind} {detail[1]}" if detail else kind,
-                    "when": when,
+                    "when": depth,
                     "origin": origin[1] if origin else "",
                 }
             )
-    return rows
+    innermost = min(2, max(row["when"] for row in rows))
+    when = {0: "start", 1: "renewal", 2: "step"} if innermost == 2 else {0: "start", 1: "step"}
+    when = when if innermost else {0: "step"}
+    return [{**row, "when": when[min(row["when"], innermost)]} for row in rows]
+
+
+@dataclass
+class Entry:
+    """A line of XLA's plan, with what runs within it."""
+
+    kind: str
+    depth: int
+    within: list["Entry"] = field(default_factory=list)
+
+
+def plan_of_execution(folder: Path) -> Entry:
+    """The plan XLA wrote: kernels, graphs, loops and branches in their order."""
+    (file,) = folder.glob("*thunk_sequence_after_thunk_passes.txt")
+    around = [Entry("Program", -1)]
+    for line in file.read_text().splitlines():
+        match = re.match(r"( *)\d+: k(\w+)", line)
+        if match is None:  # the name of a part of what is around
+            continue
+        while around[-1].depth >= len(match[1]):
+            around.pop()
+        around[-1].within.append(Entry(match[2], len(match[1])))
+        around.append(around[-1].within[-1])
+    return around[0]
+
+
+def launches(plan: Entry) -> dict[str, int]:
+    """Launches of a step by the host, and how often it waits for the device in one.
+
+    None where a graph has the loop over steps within it.
+    """
+    loops, place = 0, plan
+    while loops < 2 and (inner := [e for e in place.within if e.kind == "While"]):
+        loops, place = loops + 1, inner[0]
+    graphs = [e for e in place.within if e.kind == "CommandBuffer"]
+    if not loops and any(e.kind == "While" for graph in graphs for e in graph.within):
+        return {"launches": 0, "waits": 0}
+    branches = sum(e.kind == "Conditional" for e in place.within)
+    return {"launches": len(place.within), "waits": min(loops, 1) + branches}
 
 
 def computations(program: str) -> dict[str, list[str]]:
@@ -185,8 +238,9 @@ def report(found: dict[str, Any], *, listing: bool) -> str:
         f"{found['task']} {found['model']}, {found['system']}: {found['atoms']} atoms, for "
         f"{found['target']}, jax {found['jax']}, buffers {found['buffers_mb']:.1f} MB"
     ]
-    names = {"step": "kernels of a step", "rebuild": "when the list is renewed", "start": "once"}
+    names = {"step": "kernels of a step", "renewal": "when the list is renewed", "start": "once"}
     lines += [f"{names[when]:25s}{n:5d}" for when, n in found["kernels"].items()]
+    lines += [f"a step: {found['launches']} launches, {found['waits']} waits of the host"]
     lines += [f"  {n:5d} {kind}" for kind, n in found["kinds"].items()]
     if listing:
         lines += [
