@@ -74,6 +74,15 @@ def test_isolated_atoms_that_disagree():
         fit_baseline([*molecules(), isolated(1, -13.6), isolated(1, -13.5)])
 
 
+def test_elements_that_occur_alone_have_the_energy_of_their_atoms_in_a_fit():
+    atoms = [isolated(7, -1485.0), isolated(7, -1485.2), isolated(1, -13.0)]
+    with pytest.raises(ValueError, match=r"set baseline\.source to least_squares"):
+        fit_baseline([*molecules(), *atoms])
+    baseline = fit_baseline([*molecules(), *atoms], BaselineSettings(source="least_squares"))
+    np.testing.assert_allclose(baseline.energies, [H, -1485.1, O], rtol=1e-12)
+    assert baseline.determined
+
+
 def test_given_energies():
     settings = BaselineSettings(energies={"O": O, "H": H, "C": -1.0})
     baseline = fit_baseline(molecules(), settings)

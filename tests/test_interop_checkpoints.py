@@ -70,3 +70,33 @@ def test_settings_of_the_reference_are_all_known(name):
     config, weights = reference(name)
     potential = from_reference(config, weights)
     assert potential.cutoff == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("so3krates", {"sphc_normalization": ...}, "got no sphc_normalization among the settings"),
+        ("leignn", {"cutoff": ...}, "got no cutoff among the settings; expected all of hidden_"),
+        ("leignn", {"num_rbf": 17}, r"got \[16, 64\] for the parameter message_0/filters/kernel"),
+        ("leignn", {"cutoff": None}, "got settings or parameters that are none of leignn"),
+        ("equiformer_v2", {"norm_type": "batch"}, r"none of equiformer_v2 \(KeyError: 'batch'\)"),
+        ("equiformer_v2", {"max_radius": 6.0}, "got max_radius = 6 where the last Gaussian of"),
+        ("mace_paper", {"E0s": [0.0] * 5}, r"where the file has atomic_energies_fn.*\[-13.6, -10"),
+        ("mace_scaleshift", {"scale": ...}, r"got settings with \[1.0\] where the file has scale_"),
+    ],
+)
+def test_settings_that_are_not_those_of_the_file_are_refused(name, change, message):
+    config, weights = reference(name)
+    config = {key: value for key, value in (config | change).items() if value is not ...}
+    with pytest.raises(ValueError, match=message):
+        from_reference(config, weights)
+
+
+def test_parameters_that_are_no_numbers_or_of_another_shape_are_refused():
+    config, weights = reference("leignn")
+    name = "out_energy.0.weight"
+    broken = {**weights, name: np.full_like(weights[name], np.nan)}
+    with pytest.raises(ValueError, match=f"not finite in the parameter {name}"):
+        from_reference(config, broken)
+    with pytest.raises(ValueError, match=r"got \[16, 32\] for the parameter readout/layer_0/kern"):
+        from_reference(config, {**weights, name: weights[name].T})

@@ -9,7 +9,7 @@ import pytest
 from clusters import BASELINE, CUTOFF, cluster, clusters
 
 from mlffjax.data.frames import Frame
-from mlffjax.data.loader import BatchOrder, choose_rooms, pack, room_of, select, take
+from mlffjax.data.loader import BatchOrder, _starts, choose_rooms, pack, room_of, select, take
 from mlffjax.graph import GraphSize, batch, edge_vectors, pad
 from mlffjax.neighbors import atom_graph
 
@@ -129,3 +129,9 @@ def test_digits_of_a_frame_far_from_the_origin_are_kept() -> None:
     far = replace(frame, positions=frame.positions + 1e5)
     near, away = (pack([f], CUTOFF, BASELINE).positions for f in (frame, far))
     np.testing.assert_allclose(away, near, atol=1e-6)
+
+
+def test_more_edges_than_an_index_can_count_are_refused() -> None:
+    assert _starts(np.array([2**30, 2**30 - 1, 0], np.int32)).tolist() == [0, 2**30, 2**31 - 1]
+    with pytest.raises(ValueError, match="got 2,147,483,648 atoms or edges in one data set"):
+        _starts(np.array([2**30, 2**30], np.int32))

@@ -77,6 +77,13 @@ def test_molecules_have_no_stress(potential: Potential) -> None:
     assert result.metrics.stress_mae is None
 
 
+def test_the_stress_of_a_slab_is_compared_where_it_has_one(potential: Potential) -> None:
+    frame = clusters(1, periodic=True)[0]
+    result = evaluate(potential, [replace(frame, pbc=np.array([True, True, False]))])
+    assert result.metrics.num_stresses == 1
+    assert np.isfinite(result.stress).all()
+
+
 def test_evaluation_in_float32_keeps_the_digits_of_large_totals(potential: Potential) -> None:
     wide = evaluate(potential, FRAMES).energy
     narrow = evaluate(potential.astype("float32"), FRAMES).energy

@@ -91,7 +91,8 @@ def fit_baseline(
 
     Args:
       frames: training frames; isolated atoms among them are found
-        (:func:`mlffjax.data.checks.is_isolated_atom`) and not fitted as structures.
+        (:func:`mlffjax.data.checks.is_isolated_atom`) and not fitted as structures, except
+        those of elements that occur in no structure with an energy.
       settings: the source.
       isolated: further isolated-atom frames.
 
@@ -112,16 +113,18 @@ def fit_baseline(
         return _given(elements, settings.energies)
     if settings.source == "none":
         return Baseline(elements, (0.0,) * len(elements), "none", len(elements))
-    energies = _isolated_energies(atoms)
-    missing = [chemical_symbols[z] for z in elements if z not in energies]
-    if not missing and settings.source != "least_squares":
-        return Baseline(elements, tuple(energies[z] for z in elements), "isolated", len(elements))
-    if settings.source == "isolated":
-        raise ValueError(
-            f"got no isolated-atom energy for {', '.join(missing)}; expected a frame with one atom "
-            "of each element; add them, or set baseline.source to least_squares"
-        )
-    return _least_squares(rows, elements)
+    if settings.source != "least_squares":
+        energies = _isolated_energies(atoms)
+        missing = [chemical_symbols[z] for z in elements if z not in energies]
+        if not missing:
+            values = tuple(energies[z] for z in elements)
+            return Baseline(elements, values, "isolated", len(elements))
+        if settings.source == "isolated":
+            raise ValueError(
+                f"got no isolated-atom energy for {', '.join(missing)}; expected a frame with one "
+                "atom of each element; add them, or set baseline.source to least_squares"
+            )
+    return _least_squares([*rows, *_only_alone(rows, atoms)], elements)
 
 
 def subtract_baseline(frames: Iterable[Frame], baseline: Baseline) -> Float[np.ndarray, "frames"]:
@@ -182,6 +185,12 @@ def _isolated_energies(atoms: Iterable[Frame]) -> dict[int, float]:
                 "remove the wrong frame, or set baseline.source to least_squares"
             )
     return energies
+
+
+def _only_alone(rows: Sequence[_Row], atoms: Iterable[Frame]) -> list[_Row]:
+    """Isolated atoms of the elements whose energy no structure tells anything of."""
+    told = {int(z) for row in rows if row.energy is not None for z in row.elements}
+    return [_Row.of(frame) for frame in atoms if int(frame.numbers[0]) not in told]
 
 
 def _least_squares(rows: Sequence[_Row], elements: tuple[int, ...]) -> Baseline:

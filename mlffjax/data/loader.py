@@ -105,7 +105,7 @@ def pack(
     Raises:
       ValueError: no frames; an element without baseline, an array of another shape, a label that
         is not finite, a stress and a cell without volume, or a structure without a neighbour list,
-        each with the name of the frame.
+        each with the name of the frame; more than 2^31 - 1 edges in all.
     """
     if not len(frames):
         raise ValueError("got a data set without frames; expected at least one")
@@ -183,6 +183,12 @@ def _check(frame: Frame, baseline: Mapping[int, float], index: int) -> None:
 
 
 def _starts(counts: np.ndarray) -> np.ndarray:
+    total = int(np.sum(counts, dtype=np.int64))
+    if total > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"got {total:,} atoms or edges in one data set; expected at most 2,147,483,647; take "
+            "fewer frames, or lower the cutoff"
+        )
     return (np.cumsum(counts) - counts).astype(np.int32)
 
 

@@ -35,13 +35,27 @@ def from_reference(
       dtype: of the parameters.
 
     Raises:
-      ValueError: unknown model, settings that are not read, or parameters that are missing or
-        left over.
+      ValueError: unknown model, settings that are missing or not read, or parameters that are
+        missing, left over, of another shape or not finite.
     """
     name = str(config.get("model"))
     if name not in READERS:
         raise ValueError(f"got the model {name!r}; expected one of {', '.join(sorted(READERS))}")
-    return READERS[name](config, weights, dtype=dtype)
+    for key, values in weights.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"got numbers that are not finite in the parameter {key}; expected a trained "
+                "model; take another checkpoint of it"
+            )
+    try:
+        potential = READERS[name](config, weights, dtype=dtype)
+        potential.check_parameters()
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"got settings or parameters that are none of {name} ({type(error).__name__}: {error});"
+            " expected those of the published implementation; check their types and shapes"
+        ) from error
+    return potential
 
 
 def from_checkpoint(

@@ -42,11 +42,15 @@ _FIXED = {
 }
 #: Settings that are read.
 _SETTINGS = (
-    *_DEFAULTS,
-    *("max_num_elements", "max_radius", "max_neighbors", "lmax_list", "mmax_list"),
-    *("grid_resolution", "num_layers", "sphere_channels", "num_heads", "attn_hidden_channels"),
+    *("max_num_elements", "max_radius", "lmax_list", "mmax_list", "grid_resolution"),
+    *("num_layers", "sphere_channels", "num_heads", "attn_hidden_channels"),
     *("attn_alpha_channels", "attn_value_channels", "ffn_hidden_channels", "edge_channels"),
-    *("norm_type", "use_gate_act", "use_sep_s2_act", "use_grid_mlp", "use_attn_renorm"),
+    "norm_type",
+)
+#: Settings that have the published value where they are not given.
+_OPTIONAL = (
+    *_DEFAULTS,
+    *("max_neighbors", "use_gate_act", "use_sep_s2_act", "use_grid_mlp", "use_attn_renorm"),
     *("regress_forces", "alpha_drop", "drop_path_rate"),
 )
 #: Settings that change no energy: names, how graphs are made, the start of a training, and a
@@ -66,7 +70,7 @@ def module_from_config(config: Mapping[str, Any]) -> EquiformerV2:
     Raises:
       ValueError: a setting that is not read, or one with a value that no published model has.
     """
-    check_settings(config, _SETTINGS, _FIXED, _HARMLESS)
+    check_settings(config, _SETTINGS, _FIXED, _HARMLESS, _OPTIONAL)
     config = {**_DEFAULTS, **config}
     for key in ("lmax_list", "mmax_list"):
         if len(config[key]) != 1:
@@ -135,6 +139,7 @@ def read(
     """
     module = module_from_config(config)
     source = ReferenceParameters(weights)
+    _check_cutoff(source, module)
     params: dict[str, Any] = {
         "embedding": source.take("sphere_embedding.weight")[1:],
         "edge_degree": _radial(source, "edge_degree_embedding."),
@@ -157,6 +162,16 @@ def read(
     source.finish(unused=_functionless(module))
     elements = tuple(range(1, module.num_elements + 1))
     return reference_potential(params, module, elements, dtype)
+
+
+def _check_cutoff(source: ReferenceParameters, module: EquiformerV2) -> None:
+    """Refuse another cutoff than that of the Gaussians, whose centres the file has."""
+    name = "distance_expansion.offset"
+    if name in source.names() and not np.isclose(last := source.take(name)[-1], module.cutoff):
+        raise ValueError(
+            f"got max_radius = {module.cutoff:g} where the last Gaussian of the file is at {last:g}"
+            " Angstrom; expected the same; correct max_radius"
+        )
 
 
 def _limit(max_neighbors: int | None) -> int | None:

@@ -43,9 +43,11 @@ CONSTANTS = (
 #: Settings that are read.
 SETTINGS = (
     *("atomic_numbers", "E0s", "r_max", "num_bessel", "p", "max_ell", "interaction_first"),
-    *("interaction", "num_interactions", "hidden_irreps", "MLP_irreps", "avg_num_neighbors"),
-    *("correlation", "radial_MLP", "scale", "shift", "distance_transform", "pair_repulsion"),
+    *("num_interactions", "hidden_irreps", "MLP_irreps", "avg_num_neighbors"),
+    *("correlation", "radial_MLP"),
 )
+#: Settings that are read where they are given.
+OPTIONAL = ("interaction", "scale", "shift", "distance_transform", "pair_repulsion")
 #: Settings whose other values lead to functions that this package does not have.
 FIXED_SETTINGS = {"gate": "silu", "radial_type": "bessel"}
 #: Settings that only say where the others come from.
@@ -85,7 +87,7 @@ def read(
         other than ``0e, 1o, 2e, ...`` of equal width, trained Bessel frequencies or other
         constants, or couplings that are not equivariant.
     """
-    check_settings(config, SETTINGS, FIXED_SETTINGS, HARMLESS)
+    check_settings(config, SETTINGS, FIXED_SETTINGS, HARMLESS, OPTIONAL)
     _check_interactions(config)
     source = ReferenceParameters(weights)
     elements = [int(z) for z in config["atomic_numbers"]]
@@ -94,6 +96,7 @@ def read(
     module = _module(config, len(elements))
     _check_frequencies(source, module)
     _check_constants(source, module)
+    _check_stored_settings(source, config)
     embedding = source.take("node_embedding.linear.weight").reshape(len(elements), -1)
     params: dict[str, Any] = {"embedding": embedding / math.sqrt(len(elements))}
     for layer in range(module.num_layers):
@@ -180,6 +183,25 @@ def _check_constants(source: ReferenceParameters, module: MACE) -> None:
             raise ValueError(
                 f"got other numbers than published for {name}, such as {theirs.flat[0]:.6g}; "
                 f"expected {wanted.flat[0]:.6g}; a model with trained constants cannot be read"
+            )
+
+
+def _check_stored_settings(source: ReferenceParameters, config: Mapping[str, Any]) -> None:
+    """Refuse settings other than those that the file holds beside its parameters."""
+    given: dict[str, Any] = {
+        "atomic_numbers": config["atomic_numbers"],
+        "atomic_energies_fn.atomic_energies": config["E0s"],
+        "r_max": config["r_max"],
+        "radial_embedding.cutoff_fn.p": config["p"],
+        "scale_shift.scale": config.get("scale", 1.0),
+        "scale_shift.shift": config.get("shift", 0.0),
+    }
+    for name in sorted(given.keys() & set(source.names())):
+        stored, value = np.ravel(source.take(name)), np.ravel(np.asarray(given[name], np.float64))
+        if stored.shape != value.shape or not np.allclose(stored, value, rtol=1e-5, atol=1e-8):
+            raise ValueError(
+                f"got settings with {value.tolist()} where the file has {name} = "
+                f"{stored.tolist()}; expected the same; correct the settings"
             )
 
 

@@ -17,25 +17,34 @@ def check_settings(
     taken: Collection[str],
     fixed: Mapping[str, Any] | None = None,
     harmless: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> None:
-    """Check that nothing in ``config`` would be ignored although it changes the energies.
+    """Check that all settings are there and none of them changes energies without being read.
 
     Args:
       config: the reference's own hyperparameters; ``model`` in it names the reader.
-      taken: names of the settings that are read.
+      taken: names of the settings that are read, all of which must be given.
       fixed: settings with the only value that is read.
       harmless: names of settings that change no energy of a trained model.
+      optional: names of settings that are read where they are given.
 
     Raises:
-      ValueError: a setting that is none of these, or a fixed one with another value.
+      ValueError: a setting that is none of these, one that is missing, or a fixed one with
+        another value.
     """
     fixed = {} if fixed is None else fixed
-    known = {"model", *taken, *fixed, *harmless}
+    known = {"model", *taken, *fixed, *harmless, *optional}
     unknown = sorted(key for key in config if key not in known)
     if unknown:
         raise ValueError(
             f"got the settings {', '.join(unknown)}, which are not read; expected some of "
             f"{', '.join(sorted(known))}; take out those that do not change the energies"
+        )
+    missing = [key for key in taken if key not in config]
+    if missing:
+        raise ValueError(
+            f"got no {', '.join(missing)} among the settings; expected all of {', '.join(taken)}; "
+            "add what the model was trained with"
         )
     for key, value in fixed.items():
         if config.get(key, value) != value:

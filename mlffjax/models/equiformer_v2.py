@@ -226,6 +226,8 @@ class EquiformerV2(Architecture):
                 f"got max_order {self.max_order}; expected between 0 and max_degree = "
                 f"{self.max_degree}"
             )
+        if self.direct_forces and self.max_degree == 0:
+            raise ValueError("got force_head 'direct' with max_degree 0; expected at least 1")
         if self.num_basis < 2:
             raise ValueError(f"got num_basis {self.num_basis}; expected at least 2 Gaussians")
         if not self.avg_num_atoms > 0:

@@ -143,6 +143,9 @@ class SO3krates(Architecture):
             )
         if not self.degrees or list(self.degrees) != sorted(set(self.degrees)):
             raise ValueError(f"got degrees {self.degrees}; expected ascending distinct integers")
+        if self.num_features < 4:
+            # The networks of the invariants in a filter have a quarter of the width.
+            raise ValueError(f"got {self.num_features} features; expected at least 4")
         for what, count in (("heads", self.num_heads), ("degrees", len(self.degrees))):
             if self.num_features % count:
                 raise ValueError(

@@ -49,7 +49,7 @@ def evaluate(potential: Potential, frames: Sequence[Frame], batch_size: int = 32
     rooms = choose_rooms(np.asarray(packed.num_atoms), np.asarray(packed.num_edges), batch_size)
     order = BatchOrder(len(frames), batch_size, seed=None)
     metrics = MetricsAccumulator(potential.elements)
-    with_stress = any(frame.pbc.all() for frame in frames)
+    with_stress = any(frame.pbc.all() or frame.stress is not None for frame in frames)
 
     device, bare = jax.device_put(packed), potential.interaction
     energy, forces = np.zeros(len(frames)), []
