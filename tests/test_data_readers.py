@@ -378,6 +378,14 @@ def test_six_numbers_of_a_stress_in_extended_xyz(tmp_path, name):
     assert np.allclose(read.stress, factor * np.array([[1, 6, 5], [6, 2, 4], [5, 4, 3]]))
 
 
+def test_a_relative_path_says_where_it_begins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"got no file w.xyz in {tmp_path}, where the comm"):
+        read_frames("w.xyz")
+    with pytest.raises(FileNotFoundError, match=r"got no file /w.xyz; expected"):
+        read_frames("/w.xyz")
+
+
 def test_required_labels(tmp_path):
     frames = [isolated(1, -1.0), *water_frames(2), without(water_frames(1)[0], "forces")]
     write_extxyz(frames, tmp_path / "f.extxyz")

@@ -89,7 +89,10 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"got the folder {path}; expected a file of frames; name one in it")
     if not path.is_file():
-        raise FileNotFoundError(f"got no file {path}; expected a file of frames; check the path")
+        looked = "" if path.is_absolute() else f" in {Path.cwd()}, where the command runs"
+        raise FileNotFoundError(
+            f"got no file {path}{looked}; expected a file of frames; check the path"
+        )
     if not path.stat().st_size:
         raise ValueError(
             f"{path.name}: got an empty file; expected frames; check how the file was made"
