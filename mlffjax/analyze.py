@@ -177,7 +177,7 @@ def _write_curves(folder: Path, ours: Curves, theirs: Curves | None) -> None:
             head.append(f"{label} reference")
             columns.append(other)
     _write_table(folder / f"{ours.name}.csv", head, np.stack(columns, axis=1).tolist())
-    shown = ours.x <= _HIGHEST_WAVE_NUMBER if ours.name == "spectrum" else ours.x == ours.x
+    shown = _shown(ours, [other for other in others if other is not None])
     observable_curves(
         folder / f"{ours.name}.png",
         ours.title,
@@ -190,6 +190,19 @@ def _write_curves(folder: Path, ours: Curves, theirs: Curves | None) -> None:
         [None if other is None else other[shown] for other in others],
         [] if theirs is None else _curve_errors(ours, theirs),
     )
+
+
+def _shown(curves: Curves, others: list[np.ndarray]) -> np.ndarray:
+    """Which points ``[points]`` a figure has."""
+    if curves.name == "spectrum":
+        return curves.x <= _HIGHEST_WAVE_NUMBER
+    points = np.arange(len(curves.x))
+    there = np.nan_to_num(np.stack([*curves.values, *others])).any(axis=0)
+    if curves.name != "extent" or not there.any():
+        return points >= 0
+    # The grid is wider than any chain of the molecule.
+    filled = points[there]
+    return (points >= filled[0] - 2) & (points <= filled[-1] + 2)
 
 
 def _write_map(folder: Path, ours: Map, theirs: Map | None) -> None:

@@ -165,9 +165,9 @@ def _rows(outcome: Outcome, nvt: Simulation, nve: Simulation) -> list[Row]:
         ),
         Row(
             "Mean temperature",
-            f"{_settled_temperature(nvt):.0f}",
+            f"{nvt.settled_temperature:.0f}",
             "K",
-            f"{_length(nvt, 'NVT')}, target {TEMPERATURE:.0f} K",
+            f"second half of {_length(nvt, 'NVT')}, target {TEMPERATURE:.0f} K",
         ),
         Row("Speed of dynamics", f"{nve.result.steps_per_second:,.0f}", "steps/s", "NVE, 9 atoms"),
         Row("Parameters", f"{outcome.potential.num_parameters:,}"),
@@ -192,11 +192,6 @@ def _length(simulation: Simulation, ensemble: str) -> str:
     result = simulation.result
     ended = "" if result.status == "finished" else f", ended early: {result.message}"
     return f"{ensemble}, {result.thermo.time_fs[-1] / 1000:.1f} ps at 0.5 fs{ended}"
-
-
-def _settled_temperature(simulation: Simulation) -> float:
-    temperature = simulation.result.thermo.temperature
-    return float(temperature[len(temperature) // 10 :].mean())
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,12 @@ class Simulation:
     folder: Path
     exit_code: int = 0
 
+    @property
+    def settled_temperature(self) -> float:
+        """Mean of the second half in K."""
+        temperature = self.result.thermo.temperature
+        return float(temperature[len(temperature) // 2 :].mean())
+
     def rows(self) -> list[tuple[str, str]]:
         """Names and values of a summary."""
         thermo, result = self.result.thermo, self.result
@@ -54,7 +60,7 @@ class Simulation:
         rows = [
             ("ended", result.message),
             ("time", f"{thermo.time_fs[-1] / 1000:.3f} ps in {result.steps} steps"),
-            ("temperature", f"{thermo.temperature[late].mean():.1f} K (second half)"),
+            ("temperature", f"{self.settled_temperature:.1f} K (second half)"),
         ]
         if thermo.pressure is not None and thermo.volume is not None:
             pressure, volume = thermo.pressure[late].mean(), thermo.volume[late].mean()
@@ -195,8 +201,15 @@ class _Bar:
 def _draw(simulation: Simulation, settings: MDSettings, num_atoms: int) -> None:
     thermo, folder = simulation.result.thermo, simulation.folder
     time = thermo.time_fs / 1000
-    target = None if settings.ensemble == "nve" else settings.temperature
+    target = None if settings.ensemble == "nve" else _targets(thermo, settings)
     plots.temperature(folder / "temperature.png", time, thermo.temperature, target)
     if simulation.drift is not None and settings.ensemble == "nve":
         total = thermo.total / num_atoms
         plots.energy_drift(folder / "energy_drift.png", time, total, simulation.drift)
+
+
+def _targets(thermo: Thermo, settings: MDSettings) -> np.ndarray:
+    """Target of the thermostat at each row in K."""
+    begin = settings.temperature
+    end = begin if settings.temperature_end is None else settings.temperature_end
+    return begin + (end - begin) * np.asarray(thermo.step) / max(settings.steps, 1)

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.io import write
+from ase.io import read, write
 
+from mlffjax import analyze
 from mlffjax.cli import main
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
@@ -178,3 +179,33 @@ def test_examples_in_the_help(capsys):
         main(["analyze", "--help"])
     printed = capsys.readouterr().out
     assert "mlffjax analyze md --reference dft.extxyz" in printed
+
+
+@pytest.mark.parametrize("suffix", ["traj", "extxyz"])
+def test_a_frame_without_velocities_among_others_is_named(tmp_path, capsys, suffix):
+    images = read(butane(tmp_path / "whole.traj"), ":")
+    del images[23].arrays["momenta"]
+    file = tmp_path / f"part.{suffix}"
+    write(file, images)
+    run = ["analyze", str(file), "--out", str(tmp_path / "out")]
+    assert main([*run, "start=2", "step=3"]) == 2
+    error = capsys.readouterr().err
+    assert f"part.{suffix}#23: got a frame without velocities" in error
+    assert "as with stop=23, or thermo and spectrum, by what" in error
+    assert main([*run, "stop=23"]) == 0
+    assert main([*run, "what=[rdf]", "--overwrite"]) == 0
+
+
+def test_the_extent_of_a_molecule_is_drawn_where_it_is(tmp_path, monkeypatch):
+    drawn = {}
+
+    def seen(*values):
+        drawn[values[1]] = values[3]
+
+    monkeypatch.setattr(analyze, "observable_curves", seen)
+    run = ["analyze", str(butane(tmp_path / "a.traj")), "--out", str(tmp_path / "out")]
+    assert main([*run, "what=[shape]"]) == 0
+    x = drawn["Extent of the molecule"]
+    # The radius of gyration is 1.6, the distance of the ends 3.9 Angstrom.
+    assert 1.3 < x[0] < 1.6
+    assert 3.9 < x[-1] < 4.2

@@ -337,11 +337,53 @@ def test_numbers_that_are_not_finite_name_the_frame(tmp_path, what, value):
         read_frames(tmp_path / "n.extxyz")
 
 
-def test_units_of_what_has_its_own_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "given", [{"units": {"energy": "kcal/mol"}}, {"keys": {"energy": "REF_energy"}}]
+)
+def test_units_and_keys_of_what_has_its_own_are_refused(tmp_path, given):
     write_hdf5(water_frames(1), tmp_path / "w.h5")
+    (name,) = given
     for path, what in ((tmp_path / "w.h5", "an HDF5 file"), ("builtin:ethanol", "a built-in set")):
-        with pytest.raises(ValueError, match=f"got units for {what}.*remove the units"):
-            read_frames(path, settings(units={"energy": "kcal/mol"}))
+        with pytest.raises(ValueError, match=f"got {name} for {what}.*remove the {name}"):
+            read_frames(path, settings(**given))
+
+
+def test_names_of_arrays_are_refused_for_a_file_of_ase(tmp_path):
+    write_extxyz(water_frames(1), tmp_path / "w.extxyz")
+    with pytest.raises(ValueError, match=r"w.extxyz: got keys.pbc for a file that ASE reads"):
+        read_frames(tmp_path / "w.extxyz", settings(keys={"pbc": "periodic"}))
+
+
+def test_a_file_of_isolated_atoms_has_no_forces_to_name(tmp_path):
+    given = settings(keys={"forces": "dft_forces", "energy": "energy"})
+    write_extxyz([isolated(1, -1.0), isolated(8, -2.0)], tmp_path / "atoms.extxyz")
+    assert [f.energy for f in read_frames(tmp_path / "atoms.extxyz", given)] == [-1.0, -2.0]
+    write_extxyz([isolated(1, -1.0), *water_frames(1)], tmp_path / "both.extxyz")
+    with pytest.raises(ValueError, match=r"both.extxyz: got no forces named 'dft_forces'"):
+        read_frames(tmp_path / "both.extxyz", given)
+
+
+@pytest.mark.parametrize("name", ["stress", "virial"])
+def test_six_numbers_of_a_stress_in_extended_xyz(tmp_path, name):
+    frame = replace(crystal_frames(1)[0], stress=None)
+    write_extxyz([frame], tmp_path / "c.extxyz")
+    text = (tmp_path / "c.extxyz").read_text()
+    for key in (name, f"REF_{name}"):
+        six = text.replace("Properties", f'{key}="1 2 3 4 5 6" Properties', 1)
+        (tmp_path / f"{key}.extxyz").write_text(six)
+    with pytest.raises(ValueError, match=rf"{name}.extxyz#0.*not nine numbers.*to REF_{name}"):
+        read_frames(tmp_path / f"{name}.extxyz")
+    (read,) = read_frames(tmp_path / f"REF_{name}.extxyz")
+    factor = 1.0 if name == "stress" else -1.0 / abs(np.linalg.det(frame.cell))
+    assert np.allclose(read.stress, factor * np.array([[1, 6, 5], [6, 2, 4], [5, 4, 3]]))
+
+
+def test_a_relative_path_says_where_it_begins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"got no file w.xyz in {tmp_path}, where the comm"):
+        read_frames("w.xyz")
+    with pytest.raises(FileNotFoundError, match=r"got no file /w.xyz; expected"):
+        read_frames("/w.xyz")
 
 
 def test_required_labels(tmp_path):

@@ -156,6 +156,8 @@ def test_another_run_is_not_continued(tmp_path):
     go_on = partial(run_md, folder=tmp_path, resume=True)
     with pytest.raises(ValueError, match="another potential"):
         go_on(argon_potential(depth=0.02), argon(), settings)
+    with pytest.raises(ValueError, match="another potential"):
+        go_on(argon_potential().replace(baseline=(-1.0,)), argon(), settings)
     moved = argon()
     moved.positions[0] += 0.1
     with pytest.raises(ValueError, match="another structure"):

@@ -4,14 +4,13 @@ from typing import ClassVar
 
 import pytest
 
-from mlffjax.models import ARCHITECTURES, Architecture, build, hyperparameters
+from mlffjax.models import ARCHITECTURES, Architecture, build, describe, hyperparameters
 
 COMMON = [
     ({"cutoff": 0.0}, "got cutoff 0.0; expected a positive number"),
     ({"cutoff": -1.0}, "got cutoff -1.0"),
     ({"cutoff": float("nan")}, "got cutoff nan"),
     ({"avg_num_neighbors": 0.0}, "got avg_num_neighbors 0.0"),
-    ({"num_layers": -1}, "got num_layers -1; expected at least "),
     ({"num_elements": 0}, "got num_elements 0; expected at least 1"),
 ]
 
@@ -21,6 +20,15 @@ COMMON = [
 def test_common_settings(name, settings, message):
     with pytest.raises(ValueError, match=message):
         build(name, settings)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_integers_are_not_negative(name):
+    integers = [key for key, value in describe(build(name, {}))[1].items() if type(value) is int]
+    assert "num_elements" in integers
+    for key in integers:
+        with pytest.raises(ValueError, match=f"got {key} -1; expected at least "):
+            build(name, {key: -1})
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ FIGURES = {
     "force": lambda p: plots.force_parity(p, RNG.normal(size=(9, 3)), RNG.normal(size=(9, 3))),
     "dense": lambda p: plots.force_parity(p, RNG.normal(size=(999, 3)), np.zeros((999, 3))),
     "drift": lambda p: plots.energy_drift(p, TIME, np.sin(TIME), 0.1),
-    "temperature": lambda p: plots.temperature(p, TIME, 300 + TIME, 300.0),
+    "temperature": lambda p: plots.temperature(p, TIME, 300 + TIME, 290 + TIME),
     "bonds": lambda p: plots.bond_lengths(p, lengths(0.01), lengths()),
     "distances": lambda p: plots.radial_distribution(p, TIME, TIME**2, TIME),
     "molecule": lambda p: plots.structure(p, ETHANOL, PLACES),
@@ -79,10 +79,10 @@ def test_parity_titles_carry_the_errors(tmp_path, monkeypatch):
     assert "Energy: MAE 5, RMSE 7.07 meV/atom" in seen
 
 
-def test_temperature_title_carries_the_mean(tmp_path, monkeypatch):
+def test_temperature_title_carries_the_mean_of_the_second_half(tmp_path, monkeypatch):
     seen = titles(monkeypatch)
-    plots.temperature(tmp_path / "t.png", TIME, np.full(50, 321.0))
-    assert "Temperature, mean 321 K" in seen
+    plots.temperature(tmp_path / "t.png", TIME, np.repeat([100.0, 321.0], 25))
+    assert "Temperature, mean 321 K in the second half" in seen
 
 
 @pytest.mark.parametrize(

@@ -75,3 +75,14 @@ def test_the_legend_names_the_reference(axes, tmp_path):
     observables.observable_curves(tmp_path / "a.png", "t", ("x", "y"), x, curves, [None, 2 * x])
     assert legend(axes[0]) == []
     assert legend(axes[1]) == ["reference", "trajectory"]
+
+
+def test_a_long_label_has_its_error_below(axes, tmp_path):
+    x = np.linspace(0, 1, 9)
+    names = "C-H", "end-to-end distance C0-O2"
+    curves = [(name, x, 0 * x) for name in names]
+    observables.observable_curves(
+        tmp_path / "a.png", "t", ("x", "y"), x, curves, [x, x], [0.25, 0.25]
+    )
+    titles = [ax.get_title(loc="left") for ax in axes]
+    assert titles == ["C-H, MAE 0.25", "end-to-end distance C0-O2\nMAE 0.25"]

@@ -110,3 +110,13 @@ def test_a_run_whose_energy_came_from_nowhere_is_doubted(start, tmp_path, monkey
     monkeypatch.setattr(simulation, "DOUBTFUL_CHANGE", 1e-6)
     assert main([*arguments, "timestep_fs=2", "--out", str(tmp_path / "bad")]) == 0
     assert "times the kinetic energy: do not trust this run" in capsys.readouterr().out
+
+
+def test_the_figure_of_a_ramp_has_the_targets_of_its_steps(start, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(simulation.plots, "temperature", lambda *values: drawn.append(values))
+    arguments = ["md", "model", start, *SETTINGS, "temperature_end=120"]
+    assert main([*arguments, "--out", str(tmp_path / "ramp")]) == 0
+    ((_, time, _, target),) = drawn
+    np.testing.assert_allclose(target, 60 + 60 * time / time[-1])
+    assert len(time) == 7

@@ -64,6 +64,13 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     return train(untrained(), TRAIN, VALID, SETTINGS, tmp_path_factory.mktemp("runs") / "run")
 
 
+def test_a_log_has_the_validations_and_no_bar(tmp_path, capsys):
+    train(untrained(), TRAIN, VALID, changed(progress=True), tmp_path / "run")
+    said = capsys.readouterr()
+    assert "step 10: validation loss" in said.out
+    assert "\r" not in said.out + said.err
+
+
 def test_it_learns(tmp_path: Path) -> None:
     settings = changed(steps=300, validation_interval=100)
     result = train(untrained(), TRAIN, VALID, settings, tmp_path)

@@ -80,10 +80,12 @@ def analyze(
     frames = [_chosen(trajectory, settings) for trajectory in several]
     plan = _Plan(several, frames, settings)
     observables = plan.observables()
+    moving = any(isinstance(each, VelocityCorrelation | Thermodynamics) for each in observables)
+    with_velocities = moving and plan.has_velocities
     for trajectory, rows in zip(several, frames, strict=True):
         for observable in observables:
             observable.next_trajectory()
-        for block in _sound_frames(trajectory, rows):
+        for block in _sound_frames(trajectory, rows, with_velocities):
             for observable in observables:
                 observable.add(block)
     results = [result for observable in observables for result in observable.results()]
@@ -103,10 +105,20 @@ def _chosen(trajectory: Trajectory, settings: AnalysisSettings) -> range:
     return frames
 
 
-def _sound_frames(trajectory: Trajectory, frames: range) -> Iterator[FrameBlock]:
-    """The frames, whole and not wrapped; none whose numbers are not finite."""
+def _sound_frames(
+    trajectory: Trajectory, frames: range, with_velocities: bool
+) -> Iterator[FrameBlock]:
+    """The frames, whole and not wrapped; none whose numbers are not finite, or are missing."""
     passed = 0
     for block in continuous_frames(trajectory, frames, find_bonds(trajectory[frames[0]])):
+        if with_velocities and block.velocities is None:
+            rows = frames[passed : passed + len(block)]
+            k = next(k for k in rows if trajectory.read(k, k + 1).velocities is None)
+            raise ValueError(
+                f"{trajectory.path.name}#{k}: got a frame without velocities, which frames before "
+                f"it have; expected them in every frame; leave the frame out, as with stop={k}, or "
+                "thermo and spectrum, by what"
+            )
         for name in ("positions", "cell", "velocities"):
             values = getattr(block, name)
             if values is not None and not np.isfinite(values).all():

@@ -172,7 +172,8 @@ class DataSettings(ReadSettings):
     """The ``data`` section.
 
     Attributes:
-      train: file or files; ``builtin:ethanol`` is the built-in set.
+      train: file or files; ``builtin:ethanol`` is the built-in set. A relative path, here and
+        elsewhere, begins in the folder where the command runs, not in that of its settings file.
       valid, test: file or files, whose isolated atoms are left out; without them the frames
         come from ``train`` by ``split``.
       split: how the training files are divided.

@@ -57,7 +57,8 @@ class MDSettings(Settings):
       seed: of the initial velocities and of all noise.
       skin: in Angstrom; the neighbour list is made this much wider than the cutoff and remade
         when an atom has moved half of it. Chosen by the size of the system if not given.
-      thermo_interval: steps between two rows of energies and temperature.
+      thermo_interval: steps between two rows of energies (without the element energies E0, which
+        frames of the trajectory have) and temperature.
       frame_interval: steps between two frames of the trajectory.
       record_pressure: log pressure and volume at constant volume too.
       chunk_steps: steps of one compiled call, after which frames are handed to the writers.

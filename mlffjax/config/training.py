@@ -159,7 +159,8 @@ class TrainingSettings(Settings):
       data_on_device: whether the whole data set is kept on the device; by default where it
         takes less than a quarter of its memory (of 16 GiB where the memory is unknown).
       edges_per_block: see :class:`mlffjax.potential.Potential`; trades memory for time.
-      progress: show a progress bar; the errors of validations are printed without one too.
+      progress: show a progress bar on a terminal; the errors of validations are printed without
+        one too.
       tensorboard: write TensorBoard files.
     """
 

@@ -54,13 +54,20 @@ def frames_from_atoms(
       source: begins the name of each frame.
 
     Raises:
-      ValueError: labels under ambiguous names, or a wrong frame (the message names it).
+      ValueError: labels under ambiguous names, a wrong frame (the message names it), or names
+        for what ASE reads by itself.
     """
+    _refuse_structure_keys(settings, source)
     images = list(images)
+    # A file of isolated atoms beside the others has energies, and nothing else to name.
+    alone = all(len(atoms) == 1 for atoms in images)
     records = [_record(atoms) for atoms in images]
 
     def name(what: str, order: tuple[str, ...]) -> str | None:
-        return keys.choose_key(what, getattr(settings.keys, what), order, records, source)
+        explicit = getattr(settings.keys, what)
+        if alone and what != "energy" and not any(explicit in record for record in records):
+            explicit = None
+        return keys.choose_key(what, explicit, order, records, source)
 
     energy = name("energy", keys.ENERGY_KEYS)
     forces = name("forces", keys.FORCES_KEYS)
@@ -84,6 +91,15 @@ def frames_from_atoms(
         )
         frames.append(make_frame(raw, factors))
     return frames
+
+
+def _refuse_structure_keys(settings: ReadSettings, source: str) -> None:
+    for what in ("positions", "numbers", "cell", "pbc"):
+        if getattr(settings.keys, what) is not None:
+            raise ValueError(
+                f"{source}: got keys.{what} for a file that ASE reads, which finds {what} by "
+                "itself; expected names of labels, and the others for npz files alone; remove it"
+            )
 
 
 def _record(atoms: ase.Atoms) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ase.data import chemical_symbols
 from ase.io.extxyz import read_xyz
 
 from mlffjax.data.frames import Frame
+
+_NOT_A_MATRIX = re.compile("info item (stress|virial), expecting special 3x3 matrix")
 
 
 def iterate_extxyz(path: Path) -> Iterator[ase.Atoms]:
@@ -54,6 +57,12 @@ def iterate_extxyz(path: Path) -> Iterator[ase.Atoms]:
             try:
                 yield next(iter(read_xyz(io.StringIO("".join(block)), 0)))
             except Exception as error:  # ASE raises whatever the parsing of a line raised
+                if matrix := _NOT_A_MATRIX.search(_one_line(error)):
+                    raise ValueError(
+                        f"{where}: got a {matrix[1]} that is not nine numbers; expected the rows "
+                        "of the 3x3 matrix, as ASE has it under this name; write nine numbers, or "
+                        f"rename six in the order xx, yy, zz, yz, xz, xy to REF_{matrix[1]}"
+                    ) from None
                 raise ValueError(
                     f"{where}: got a frame that cannot be parsed ({_one_line(error)}); expected "
                     f"extended XYZ with {count} complete lines of atoms; mend or remove the frame"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import ase
 
-from mlffjax.config.data import READ_DEFAULTS, ReadSettings, UnitSettings
+from mlffjax.config.data import READ_DEFAULTS, LabelKeys, ReadSettings, UnitSettings
 from mlffjax.data.ase_frames import frames_from_atoms, iterate_ase, read_ase
 from mlffjax.data.builtin import is_builtin, load_builtin
 from mlffjax.data.checks import check_labels
@@ -34,11 +34,11 @@ def read_frames(path: str | os.PathLike, settings: ReadSettings = READ_DEFAULTS)
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is empty or cut off, a frame is wrong, or a label is missing; the
-        message names the frame.
+      ValueError: the file is empty or cut off, a frame is wrong, or a label is missing (the
+        message names the frame); or names or units are given that the format has no use for.
     """
     if is_builtin(path):
-        _refuse_units(str(path), "a built-in set", settings)
+        _refuse_settings(str(path), "a built-in set", settings)
         frames: Sequence[Frame] = load_builtin(str(path).removeprefix("builtin:"))
     else:
         frames = _read_file(Path(path), settings)
@@ -89,7 +89,10 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"got the folder {path}; expected a file of frames; name one in it")
     if not path.is_file():
-        raise FileNotFoundError(f"got no file {path}; expected a file of frames; check the path")
+        looked = "" if path.is_absolute() else f" in {Path.cwd()}, where the command runs"
+        raise FileNotFoundError(
+            f"got no file {path}{looked}; expected a file of frames; check the path"
+        )
     if not path.stat().st_size:
         raise ValueError(
             f"{path.name}: got an empty file; expected frames; check how the file was made"
@@ -101,14 +104,18 @@ def _read_file(path: Path, settings: ReadSettings) -> Sequence[Frame]:
     if path.suffix == ".npz":
         return read_npz(path, settings)
     if path.suffix in HDF5_SUFFIXES:
-        _refuse_units(path.name, "an HDF5 file", settings)
+        _refuse_settings(path.name, "an HDF5 file", settings)
         return Hdf5Frames(path)
     return read_ase(path, settings)
 
 
-def _refuse_units(name: str, what: str, settings: ReadSettings) -> None:
-    if settings.units != UnitSettings():
-        raise ValueError(
-            f"{name}: got units for {what}, which is always in eV and Angstrom; expected none; "
-            "remove the units section"
-        )
+def _refuse_settings(name: str, what: str, settings: ReadSettings) -> None:
+    for section, own, given in (
+        ("units", "in eV and Angstrom", settings.units != UnitSettings()),
+        ("keys", "read by its own names", settings.keys != LabelKeys()),
+    ):
+        if given:
+            raise ValueError(
+                f"{name}: got {section} for {what}, which is always {own}; expected none; "
+                f"remove the {section} section"
+            )

@@ -32,7 +32,7 @@ from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 
 RESTART_FILE = "restart.npz"
-VERSION = 2
+VERSION = 3
 
 #: Settings that may differ when a run goes on: how long it is, and when it is saved.
 _FREE = ("steps", "restart_interval", "restart_seconds")
@@ -320,8 +320,9 @@ def _kept(settings: MDSettings) -> dict[str, Any]:
 
 
 def potential_digest(potential: Potential) -> str:
-    """A digest of what forces come from: model, elements, scale, shift and parameters."""
-    what = f"{potential.module!r}{potential.elements}{potential.scale}{potential.shift}"
+    """A digest of what energies come from: model, elements, their E0, scale, shift, parameters."""
+    energies = f"{potential.baseline}{potential.scale}{potential.shift}"
+    what = f"{potential.module!r}{potential.elements}{energies}"
     return _digest(what, [np.asarray(leaf) for leaf in jax.tree.leaves(potential.params)])
 
 

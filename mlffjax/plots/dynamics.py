@@ -45,20 +45,22 @@ def temperature(
     path: str | os.PathLike[str],
     time: Float[np.ndarray, "samples"],
     values: Float[np.ndarray, "samples"],
-    target: float | None = None,
+    target: Float[np.ndarray, "samples"] | None = None,
 ) -> None:
     """Temperature along a run, with its running mean and the target of the thermostat.
+
+    The mean in the title is that of the second half, as in the summary of a run.
 
     Args:
       path: PNG to write.
       time: in ps.
       values: in K.
-      target: of the thermostat in K, or ``None`` without one.
+      target: of the thermostat at each time in K, or ``None`` without one.
 
     Raises:
       ValueError: no values, unequal shapes or non-finite values.
     """
-    finite("temperature", time, values)
+    finite("temperature", time, values, *(() if target is None else (target,)))
     width = max(1, len(values) // 40)
     smooth = np.convolve(values, np.ones(width) / width, mode="valid")
     center = time[(width - 1) // 2 : (width - 1) // 2 + len(smooth)]
@@ -66,10 +68,11 @@ def temperature(
         ax.plot(time, values, color=FAINT, linewidth=0.7, label="instantaneous")
         ax.plot(center, smooth, color=MODEL, label="running mean")
         if target is not None:
-            ax.axhline(target, color=REFERENCE, dashes=(4, 3), linewidth=1.1, label="target")
+            ax.plot(time, target, color=REFERENCE, dashes=(4, 3), linewidth=1.1, label="target")
         ax.set_xlim(time[0], time[-1] if time[-1] > time[0] else time[0] + 1)
         ax.set_ylim(bottom=0, top=1.3 * values.max())
         ax.set_xlabel("time (ps)")
         ax.set_ylabel("temperature (K)")
-        ax.set_title(f"Temperature, mean {values.mean():.0f} K", loc="left")
+        settled = values[len(values) // 2 :].mean()
+        ax.set_title(f"Temperature, mean {settled:.0f} K in the second half", loc="left")
         ax.legend(ncols=3, loc="upper right")

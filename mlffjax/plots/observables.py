@@ -13,6 +13,8 @@ from mlffjax.plots.style import ACCENT, FAINT, MODEL, REFERENCE, SECOND, figure,
 SHARED = 4
 #: Panels of a figure, at most.
 MAX_PANELS = 12
+#: Characters of a label that has its error in the same line.
+LONG_LABEL = 20
 _COLOURS = (MODEL, ACCENT, SECOND, "#cc79a7")
 
 
@@ -72,7 +74,9 @@ def _panels(path, title, axes, x, curves, reference, differences) -> None:
             _curve(ax, x, values, errors, MODEL, "trajectory")
             _finish(ax, axes, x)
             mae = differences[k] if k < len(differences) else None
-            ax.set_title(label if mae is None else f"{label}, MAE {mae:.2g}", loc="left")
+            # A long label leaves no room beside it.
+            gap = "\n" if len(label) > LONG_LABEL else ", "
+            ax.set_title(label if mae is None else f"{label}{gap}MAE {mae:.2g}", loc="left")
         for ax in panels[len(curves) :]:
             ax.set_visible(False)
         both = [k for k in range(len(curves)) if k < len(reference) and reference[k] is not None]

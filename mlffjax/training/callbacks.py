@@ -77,13 +77,17 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """A bar with the loss, the errors, structures a second and the time to go."""
+    """A bar with the loss, the errors, structures a second and the time to go.
+
+    Where the standard error is no terminal there are only the lines of the validations.
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def started(self, info: RunInfo) -> None:
-        self._bar = tqdm(total=info.total_steps, initial=info.first_step, unit="step")
+        # None: a bar only on a terminal.
+        self._bar = tqdm(total=info.total_steps, initial=info.first_step, unit="step", disable=None)
 
     def recorded(self, record: Record) -> None:
         if record.kind == "train":
