@@ -176,7 +176,8 @@ class Run:
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
         )
-        self.integrator = Integrator.from_settings(settings, dof, net_force=direct)
+        count = len(frame.numbers)
+        self.integrator = Integrator.from_settings(settings, dof, count, net_force=direct)
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
         self.explosion_temperature = settings.explosion_temperature or spike_limit(hot)
