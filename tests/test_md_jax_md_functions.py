@@ -8,6 +8,7 @@ from ase.build import bulk
 from jax_md import simulate
 from numpy.testing import assert_allclose
 
+from mlffjax.md import jax_md_functions
 from mlffjax.md.jax_md_functions import as_jax_md
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.potential import Potential
@@ -60,6 +61,21 @@ def test_atoms_wrapped_after_the_list_was_made_have_the_same_forces():
     wrapped = moved + jnp.asarray([[1, 0, 0], [0, -1, 1], [0, 0, 0], [-2, 0, 0]]) @ atoms.cell[:]
     want = fns.force_fn(moved, neighbor=neighbor)
     assert_allclose(fns.force_fn(wrapped, neighbor=neighbor), want, atol=1e-12)
+
+
+def test_a_list_updated_step_by_step_is_compiled_once():
+    atoms = bulk("Ar", "fcc", a=5.3, cubic=True)
+    potential = Potential.init(LennardJones(cutoff=6.0), [18], jax.random.key(0))
+    fns = as_jax_md(potential, atoms.numbers, atoms.cell, atoms.pbc)  # a cell of ASE
+    positions = jnp.asarray(atoms.positions, jnp.float32)
+    neighbor = fns.allocate(positions).update(positions)
+    before = jax_md_functions._update._cache_size()
+    moved = positions.at[0].add(1.0)
+    neighbor = neighbor.update(moved)
+    assert jax_md_functions._update._cache_size() == before
+    assert int(neighbor.neighbors.rebuilds) == 2
+    force = fns.force_fn(moved, neighbor=neighbor)
+    assert_allclose(force, fns.force_fn(moved, neighbor=fns.allocate(moved)), atol=1e-6)
 
 
 def test_a_temperature_ramp_by_jax_md():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from analytic_models import HarmonicPairs, LennardJones, PairModel, Repulsive
 from ase.build import bulk, molecule
+from ase.data import atomic_masses
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mlffjax.config.md import MDSettings
@@ -205,6 +206,21 @@ def test_a_lone_atom_beside_others_keeps_its_momentum():
     alone = run_replicas(potential, [lone, _argon((2, 1, 1), 5.3)], settings)[0]
     _same(alone, run_md(potential, lone, settings))
     assert np.abs(alone.velocities).min() > 0
+
+
+def test_no_rotation_that_is_not_counted_grows_under_velocity_rescaling():
+    potential = _potential(Springs(cutoff=6.0), dtype=jnp.float32)
+    structures = [molecule(name) for name in ("H2O", "O2", "H2O", "H2O")]
+    settings = _settings(
+        ensemble="csvr", steps=2000, chunk_steps=500, timestep_fs=2.0, thermostat_period_fs=5.0
+    )
+    together = run_replicas(potential, structures, settings)
+    for result in [*together, run_md(potential, structures[0], settings)]:
+        masses = atomic_masses[result.final.numbers]
+        arms = result.final.positions - np.average(result.final.positions, 0, masses)
+        momenta = masses[:, None] * result.velocities
+        angular = np.cross(arms, momenta).sum(0)
+        assert np.abs(angular).max() < 1e-6 * np.abs(arms).max() * np.abs(momenta).max()
 
 
 def test_the_number_of_copies_is_a_setting_of_replicas_alone():

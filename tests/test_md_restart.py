@@ -168,3 +168,15 @@ def test_another_run_is_not_continued(tmp_path):
         run_md(argon_potential(), argon(), settings, resume=True)
     longer = go_on(argon_potential(), argon(), short_run(steps=130))
     assert longer.steps == 130
+
+
+@pytest.mark.parametrize("harm", ["empty", "cut", "changed"])
+def test_a_damaged_restart_is_named(tmp_path, harm):
+    path = tmp_path / restart.RESTART_FILE
+    np.savez(path, meta=np.asarray('{"version": 2}'))
+    data = path.read_bytes()
+    letter = data.index("v".encode("utf-32-le"))
+    changed = data[:letter] + b"w" + data[letter + 1 :]
+    path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "changed": changed}[harm])
+    with pytest.raises(ValueError, match=r"got the damaged file .*restart\.npz"):
+        restart.read_meta(path)

@@ -227,7 +227,7 @@ def test_targets_of_a_ramp():
     settings = MDSettings(
         ensemble="npt-scr", steps=100, temperature=100.0, temperature_end=300.0, pressure_gpa=1.0
     )
-    integrator = Integrator.from_settings(settings, 3)
+    integrator = Integrator.from_settings(settings, 3, 2)
     for step, expected in ((0, 100), (50, 200), (100, 300)):
         conditions = integrator.conditions(jnp.asarray(step), jnp.float64)
         assert conditions.kT == pytest.approx(units.BOLTZMANN * expected)

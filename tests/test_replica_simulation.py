@@ -13,10 +13,13 @@ from analytic_models import HarmonicPairs, LennardJones
 from ase.build import bulk
 
 from mlffjax import replica_simulation
+from mlffjax.analysis.sources import open_replicas
 from mlffjax.cli import main, potential
 from mlffjax.config.files import read_yaml
 from mlffjax.config.md import MDSettings
 from mlffjax.data.frames import Frame
+from mlffjax.md.engine import run_md
+from mlffjax.md.replicas import run_replicas
 from mlffjax.md.trajectory import read_thermo
 from mlffjax.potential import Potential
 from mlffjax.replica_simulation import simulate_replicas
@@ -37,6 +40,25 @@ def test_replicas_leave_their_files_and_a_summary(tmp_path):
     assert len(set(kinetic)) == 3
     with pytest.raises(FileExistsError):
         simulate_replicas(potential, frame, settings, tmp_path)
+
+
+def test_a_run_in_place_of_another_leaves_nothing_of_it_to_be_analysed(tmp_path):
+    positions = np.array([[0.0, 0, 0], [1.1, 0, 0]])
+    frame = Frame(np.array([6, 6]), positions, np.zeros((3, 3)), np.zeros(3, bool))
+    potential = Potential.init(HarmonicPairs(cutoff=9.0), [6], jax.random.key(0), dtype=jnp.float32)
+    settings = MDSettings(steps=10, frame_interval=10, timestep_fs=0.2, replicas=3)
+    run_replicas(potential, frame, settings, folder=tmp_path)
+    (tmp_path / "replica_000" / "notes").write_text("mine")
+    single = settings.model_copy(update={"replicas": 1})
+    with pytest.raises(FileExistsError, match="replica_000"):
+        run_md(potential, frame, single, folder=tmp_path)
+    run_md(potential, frame, single, folder=tmp_path, overwrite=True)
+    assert [t.path for t in open_replicas(tmp_path)] == [tmp_path / "trajectory.extxyz"]
+    assert [p.name for p in tmp_path.glob("replica_*/*")] == ["notes"]
+    fewer = settings.model_copy(update={"replicas": 2, "trajectory_format": "h5md"})
+    run_replicas(potential, frame, fewer, folder=tmp_path, overwrite=True)
+    found = [t.path for t in open_replicas(tmp_path)]
+    assert found == [tmp_path / f"replica_00{k}" / "trajectory.h5" for k in range(2)]
 
 
 def test_interrupted_replicas_are_saved_and_go_on(tmp_path, monkeypatch, capsys):

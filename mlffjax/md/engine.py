@@ -35,7 +35,7 @@ from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
 from mlffjax.md.simulate import Integrator, State, keeps_center
 from mlffjax.md.stability import BOND_TOLERANCE, describe_broken, spike_limit
 from mlffjax.md.structure import frame_of
-from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
+from mlffjax.md.trajectory import THERMO_FILE, clear_folder, open_writers, read_thermo
 from mlffjax.md.velocities import TIME_UNIT_FS
 from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
@@ -88,7 +88,8 @@ def run_md(
       settings: ensemble, steps, intervals.
       folder: where ``thermo.csv``, the trajectory and the restart file are written; nothing is
         if not given.
-      overwrite: whether existing files of these names may be replaced.
+      overwrite: whether files of an earlier run may be replaced; trajectories in other formats
+        and those of replicas go too.
       resume: go on from the restart file in ``folder``; what its files have beyond it is cut.
       writers: further receivers of rows and frames; they are not closed.
       initial_velocities: ``[atoms, 3]`` in Angstrom/fs; drawn at the temperature of the settings
@@ -124,6 +125,7 @@ def run_md(
         marks = run.resume(path).marks
     else:
         run.begin(initial_velocities)
+        clear_folder(path.parent, overwrite)
     own = open_writers(path.parent, frame, settings, overwrite, marks)
     saver = Saver(path, {writer.path.name: writer for writer in own}, who, settings, run.done)
     if resume:
@@ -176,7 +178,8 @@ class Run:
             thermo_interval=settings.thermo_interval,
             frame_interval=settings.frame_interval,
         )
-        self.integrator = Integrator.from_settings(settings, dof, net_force=direct)
+        count = len(frame.numbers)
+        self.integrator = Integrator.from_settings(settings, dof, count, net_force=direct)
         targets = (settings.temperature, settings.initial_temperature, settings.temperature_end)
         hot = max(t for t in targets if t is not None)
         self.explosion_temperature = settings.explosion_temperature or spike_limit(hot)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -15,6 +16,9 @@ from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
 from mlffjax.neighbors import complete_cell
 from mlffjax.potential import Potential
 from mlffjax.types import Forces, HostCell, HostNumbers, HostPbc, Positions
+
+# Compiled once: its branches would be compiled anew in each call that is not itself compiled.
+_update = jax.jit(device_neighbors.update, static_argnums=0)
 
 
 @struct.dataclass
@@ -30,8 +34,8 @@ class NeighborList:
     plan: NeighborPlan = struct.field(pytree_node=False)
 
     def update(self, positions: Positions) -> "NeighborList":
-        """The list for ``positions`` ``[atoms, 3]``; can be compiled."""
-        neighbors = device_neighbors.update(self.plan, self.neighbors, positions)
+        """The list for ``positions`` ``[atoms, 3]``; can be part of a compiled program."""
+        neighbors = _update(self.plan, self.neighbors, positions)
         return replace(self, neighbors=neighbors)
 
     @property
@@ -94,8 +98,8 @@ def as_jax_md(
       ValueError: an element the potential does not know, or a cell without volume.
     """
     potential.check_elements(np.asarray(numbers))
-    periodic = np.asarray(pbc, bool)
-    box = complete_cell(np.asarray(cell, np.float64), periodic)
+    periodic, cell = np.asarray(pbc, bool), np.asarray(cell, np.float64)
+    box = complete_cell(cell, periodic)
     inverse = np.linalg.inv(box)
     species = jnp.asarray(numbers, jnp.int32)
 

@@ -163,12 +163,13 @@ class Batch:
         single = run.make_program(plan, steps)
         # Targets are data of each replica: other temperatures need no new program.
         integrator = replace(single.integrator, kT=(0.0, 0.0), pressure=(0.0, 0.0), dof=0)
-        integrator = replace(integrator, fixed_center=False)
+        integrator = replace(integrator, fixed_center=False, fixed_rotation=False)
         if run.settings.ensemble in CHAINS:
             dofs = tuple(sorted({run.integrator.dof for run in self.runs}))
             integrator = replace(integrator, dofs=dofs)
         single = replace(single, integrator=integrator, explosion_temperature=0.0)
-        return ReplicaProgram(single, edges, run.integrator.fixed_center)
+        still = any(run.integrator.fixed_rotation for run in self.runs)
+        return ReplicaProgram(single, edges, run.integrator.fixed_center, still)
 
     def _replicas(self) -> Replicas:
         runs, dtype = self.runs, self.potential.dtype
@@ -244,8 +245,7 @@ class Batch:
         positions = np.asarray(before, np.float64)
         places = [p[: len(run.frame.numbers)] for p, run in zip(positions, self.runs, strict=True)]
         plan, edges = enlarge_replicas(program.plan, program.edges, lists, places)
-        single = replace(program.single, plan=plan)
-        self.program = ReplicaProgram(single, edges, program.fixed_center)
+        self.program = replace(program, single=replace(program.single, plan=plan), edges=edges)
 
     def _records(self, records: Records, k: int) -> Records:
         """What one replica has left in a stretch, without padding."""

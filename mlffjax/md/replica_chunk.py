@@ -26,8 +26,8 @@ from mlffjax.md.bonds import Bonds
 from mlffjax.md.chunk import Program, Records, System
 from mlffjax.md.device_neighbors import NeighborPlan, Neighbors
 from mlffjax.md.invariants import body_of_loop
-from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State
-from mlffjax.md.velocities import remove_drift
+from mlffjax.md.simulate import Conditions, Evaluate, Evaluation, State, rotation_removed
+from mlffjax.md.velocities import remove_drift, remove_rotation
 from mlffjax.potential import Potential
 from mlffjax.precision import full_precision
 
@@ -82,12 +82,14 @@ class ReplicaProgram:
       single: of one replica; its plan has room for the candidates of the largest. Targets and
         degrees of freedom are zero in it, as each replica has its own.
       edges: room for the edges of all replicas together.
-      fixed_center: the momentum of the centre of mass is set to zero in every step.
+      fixed_center: the momentum of the centre of mass is set to zero in every step, and
+      fixed_rotation: the overall rotation too, of those in which it is not counted.
     """
 
     single: Program
     edges: int
     fixed_center: bool
+    fixed_rotation: bool
 
     @property
     def plan(self) -> NeighborPlan:
@@ -259,6 +261,10 @@ def _stepped(
             # A lone atom keeps its momentum, as in a single run.
             momentum = jnp.where(jnp.sum(replica.node_mask) > 1, centred, momentum)
         position = jnp.where(real, after.position, state.position)
+        if program.fixed_rotation:
+            still = jnp.where(real, remove_rotation(momentum, replica.masses, position), 0)
+            removed = rotation_removed(replica.dof, jnp.sum(replica.node_mask))
+            momentum = jnp.where(removed, still, momentum)
         after = after.set(position=position, momentum=momentum)
         sound = chunk.is_sound(single, replica.systems(), after)
         return after, chunk.row(single, after, conditions), sound

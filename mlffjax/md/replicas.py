@@ -15,7 +15,7 @@ from mlffjax.md.records import FileWriter, MDResult
 from mlffjax.md.replica_batch import Batch
 from mlffjax.md.restart import RESTART_FILE, Identity, Saver
 from mlffjax.md.structure import frame_of
-from mlffjax.md.trajectory import THERMO_FILE, open_writers, read_thermo
+from mlffjax.md.trajectory import THERMO_FILE, clear_folder, open_writers, read_thermo
 from mlffjax.potential import Potential
 from mlffjax.types import HostVectors
 
@@ -63,7 +63,8 @@ def run_replicas(
         are ``settings.replicas`` copies.
       folder: of the run; replica ``k`` writes as a single run does, into ``replica_00k`` in it.
         The restart file is in the folder itself.
-      overwrite: whether existing files may be replaced.
+      overwrite: whether files of an earlier run may be replaced; those of replicas that there are
+        no longer go too.
       resume: go on from the restart file in ``folder``; what the files have beyond it is cut.
       initial_velocities: of each replica, ``[atoms, 3]`` in Angstrom/fs; drawn if not given.
       progress: called at the beginning and after each stretch with the steps done.
@@ -102,6 +103,8 @@ def run_replicas(
         marks = batch.resume(saved[0]).marks
     else:
         batch.begin(given)
+        if saved is not None:
+            clear_folder(saved[0].parent, overwrite)
     with contextlib.ExitStack() as stack:
         writers, saver = _opened(stack, batch, saved, overwrite, marks)
         drive(batch, writers, saver, report, stop)

@@ -8,11 +8,13 @@ device. It also holds the length of every output file at that moment.
 A file replaces the one before it in one step of the file system, after it is on the disk.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,14 +176,14 @@ def read_meta(path: Path) -> dict[str, Any]:
     """What a restart file says of its run, without the state.
 
     Raises:
-      ValueError: there is no such file, or it is of another version.
+      ValueError: there is no such file, it is damaged, or it is of another version.
     """
     if not path.exists():
         raise ValueError(
             f"got nothing to go on with: {path} does not exist; expected the folder of an earlier "
             "run; name it, or start a new run"
         )
-    with np.load(path, allow_pickle=False) as file:
+    with _archive(path) as file:
         meta = json.loads(str(file["meta"]))
     if meta["version"] != VERSION:
         raise ValueError(
@@ -247,7 +249,7 @@ def load(
     replicas = None if of_replicas is None else _from_json(ReplicaProgress, of_replicas)
     template = template_of(plan, replicas)
     leaves, tree = jax.tree.flatten(template)
-    with np.load(path, allow_pickle=False) as file:
+    with _archive(path) as file:
         restored = [
             _to_device(file[name] if name in file.files else None, leaf, f"{name} in {path}")
             for name, leaf in zip(_named(template), leaves, strict=True)
@@ -354,6 +356,22 @@ def _to_device(value: np.ndarray | None, like: Any, what: str) -> Array:
             f"got {got} for {what}; expected {like.dtype}{list(like.shape)}; start a new run"
         )
     return jnp.asarray(value)
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[Any]:
+    """A restart file opened; one that is none, or not whole, is named."""
+    damaged = ValueError(
+        f"got the damaged file {path}; expected a whole restart file; put it back, or start anew "
+        "with overwrite"
+    )
+    if not zipfile.is_zipfile(path):
+        raise damaged
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except zipfile.BadZipFile:
+        raise damaged from None
 
 
 def _plan(values: dict[str, Any]) -> NeighborPlan:

@@ -26,7 +26,12 @@ from mlffjax.md import barostat
 from mlffjax.md.chains import with_number_as_data
 from mlffjax.md.device_neighbors import Neighbors
 from mlffjax.md.thermostats import RescalingState, rescaling_factor
-from mlffjax.md.velocities import TIME_UNIT_FS, kinetic_energy, remove_drift
+from mlffjax.md.velocities import (
+    TIME_UNIT_FS,
+    kinetic_energy,
+    remove_drift,
+    remove_rotation,
+)
 from mlffjax.types import AtomScalars, Forces, Positions
 from mlffjax.units import BOLTZMANN, GPA
 
@@ -94,7 +99,8 @@ class Integrator:
       ensemble: as in :class:`mlffjax.config.md.MDSettings`.
       dt: time step.
       dof: degrees of freedom.
-      fixed_center: the momentum of the centre of mass is set to zero in every step.
+      fixed_center: the momentum of the centre of mass is set to zero in every step, and
+      fixed_rotation: the overall rotation too.
       kT: thermal energy in eV at the start and at the end of the ramp.
       pressure: in eV/Angstrom^3, likewise.
       ramp_steps: steps from start to end; zero where nothing changes.
@@ -111,6 +117,7 @@ class Integrator:
     dt: float
     dof: int
     fixed_center: bool
+    fixed_rotation: bool
     kT: tuple[float, float]
     pressure: tuple[float, float]
     ramp_steps: int
@@ -126,13 +133,14 @@ class Integrator:
 
     @classmethod
     def from_settings(
-        cls, settings: MDSettings, dof: int, *, net_force: bool = False
+        cls, settings: MDSettings, dof: int, atoms: int, *, net_force: bool = False
     ) -> "Integrator":
         """The integrator of the settings, for a system with ``dof`` degrees of freedom.
 
         Args:
           settings: of the run.
           dof: degrees of freedom.
+          atoms: their number.
           net_force: whether forces need not add up to zero, so that they push the whole system.
         """
         rescaling = settings.ensemble in ("csvr", "npt-scr")
@@ -150,6 +158,9 @@ class Integrator:
             dt=settings.timestep_fs / TIME_UNIT_FS,
             dof=dof,
             fixed_center=keeps_center(settings) and not by_itself,
+            # The factors on a rotation that is all but zero are as often large as small: their
+            # product wanders, and brings it up from the rounding error to a warm one.
+            fixed_rotation=settings.ensemble == "csvr" and rotation_removed(dof, atoms),
             kT=(BOLTZMANN * hot, BOLTZMANN * last_hot),
             pressure=(GPA * high, GPA * last_high),
             ramp_steps=settings.steps if settings.ramped else 0,
@@ -232,6 +243,9 @@ class Integrator:
         state = steps[self.ensemble](evaluate, state, dt, conditions)
         if self.fixed_center and state.position.shape[0] > 1:
             momentum = remove_drift(state.momentum, state.mass[:, 0])
+            state = state.set(momentum=momentum)
+        if self.fixed_rotation:
+            momentum = remove_rotation(state.momentum, state.mass[:, 0], state.position)
             state = state.set(momentum=momentum)
         return state
 
@@ -400,6 +414,11 @@ def keeps_center(settings: MDSettings) -> bool:
     if settings.ensemble == "langevin":
         return settings.fix_center
     return settings.remove_drift and settings.ensemble != "nve"
+
+
+def rotation_removed(dof: Any, atoms: Any) -> Any:
+    """Whether so many degrees of freedom are those of atoms without drift and without rotation."""
+    return dof < 3 * (atoms - 1)
 
 
 def _bath(chain: Any, dof: int, kT: Array) -> Array:

@@ -39,6 +39,32 @@ _THERMO_COLUMNS = {
 _HDF5_FORMAT = ("v110", "v110")
 
 
+def clear_folder(folder: Path, overwrite: bool) -> None:
+    """Take away what an earlier run, of replicas or not, has left where a new one begins.
+
+    It would stand beside the files of the new run and be analysed with them or in their place.
+
+    Args:
+      folder: of the new run.
+      overwrite: whether files of an earlier run may be replaced.
+
+    Raises:
+      FileExistsError: there are such files, and they may not be replaced; none is touched.
+      OSError: a file cannot be removed.
+    """
+    replicas = sorted(p for p in folder.glob("replica_*") if p.is_dir())
+    names = [THERMO_FILE, *TRAJECTORY_FILE.values()]
+    left = [p for inner in (folder, *replicas) for name in names if (p := inner / name).exists()]
+    if not overwrite:
+        for path in left:
+            _refuse_existing(path)
+    for path in left:
+        path.unlink()
+    for inner in replicas:
+        with contextlib.suppress(OSError):  # something else is in it
+            inner.rmdir()
+
+
 def open_writers(
     folder: Path,
     frame: Frame,
