@@ -45,6 +45,12 @@ def test_drift_and_rotation_are_removed_and_counted(name):
     assert_allclose(momenta.sum(1), 0, atol=1e-10)
     centre = (masses[:, None] * positions).sum(0) / masses.sum()
     assert_allclose(jnp.cross(positions - centre, momenta).sum(1), 0, atol=1e-9)
+    single = jax.tree.map(
+        lambda x: x.astype(jnp.float32), (momenta[0] + positions, masses, positions)
+    )
+    left = velocities.remove_rotation(*single)
+    assert left.dtype == jnp.float32
+    assert_allclose(jnp.cross(positions - centre, left).sum(0), 0, atol=1e-4)
     dof = velocities.degrees_of_freedom(
         atoms.positions, atoms.get_masses(), NO_PBC, without_drift=True, without_rotation=True
     )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 
 def inverse(box: Float[Array, "3 3"]) -> Float[Array, "3 3"]:
-    """The inverse of lattice vectors as rows, ``[3, 3]`` in 1/Angstrom.
+    """The inverse of lattice vectors as rows, or of any matrix ``[3, 3]``, in 1/Angstrom.
 
     Args:
       box: complete lattice vectors as rows in Angstrom.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mlffjax.md.boxes import inverse
 from mlffjax.types import AtomScalars, HostPbc, HostVectors, Positions
 from mlffjax.units import AMU_ANGSTROM2_PER_FS2, BOLTZMANN
 
@@ -45,8 +46,10 @@ def remove_rotation(
     arms = positions - centre
     inertia = _inertia(arms, masses)
     angular = jnp.cross(arms, momenta).sum(0)
-    # The pseudo-inverse leaves out the axis of a linear molecule, which has no inertia.
-    omega = jnp.linalg.pinv(inertia, rtol=1e-5, hermitian=True) @ angular
+    # About its axis a linear molecule has no inertia, and no angular momentum: a little inertia
+    # more keeps the inverse finite. By cross products it can be part of every step on a GPU too.
+    little = jnp.finfo(inertia.dtype).eps ** 0.75 * jnp.trace(inertia)
+    omega = inverse(inertia + little * jnp.eye(3, dtype=inertia.dtype)) @ angular
     return momenta - masses[:, None] * jnp.cross(omega[None], arms)
 
 
