@@ -203,9 +203,11 @@ def _draw(simulation: Simulation, settings: MDSettings, num_atoms: int) -> None:
     time = thermo.time_fs / 1000
     target = None if settings.ensemble == "nve" else _targets(thermo, settings)
     plots.temperature(folder / "temperature.png", time, thermo.temperature, target)
+    energy = folder / "energy_drift.png"
     if simulation.drift is not None and settings.ensemble == "nve":
-        total = thermo.total / num_atoms
-        plots.energy_drift(folder / "energy_drift.png", time, total, simulation.drift)
+        plots.energy_drift(energy, time, thermo.total / num_atoms, simulation.drift)
+    else:
+        energy.unlink(missing_ok=True)  # of a run that this one has overwritten
 
 
 def _targets(thermo: Thermo, settings: MDSettings) -> np.ndarray:

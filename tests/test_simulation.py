@@ -112,11 +112,14 @@ def test_a_run_whose_energy_came_from_nowhere_is_doubted(start, tmp_path, monkey
     assert "times the kinetic energy: do not trust this run" in capsys.readouterr().out
 
 
-def test_the_figure_of_a_ramp_has_the_targets_of_its_steps(start, tmp_path, monkeypatch):
-    drawn = []
+def test_figures_are_of_this_run(start, tmp_path, monkeypatch):
+    drawn, earlier = [], tmp_path / "ramp" / "energy_drift.png"
+    earlier.parent.mkdir()
+    earlier.touch()
     monkeypatch.setattr(simulation.plots, "temperature", lambda *values: drawn.append(values))
     arguments = ["md", "model", start, *SETTINGS, "temperature_end=120"]
     assert main([*arguments, "--out", str(tmp_path / "ramp")]) == 0
     ((_, time, _, target),) = drawn
     np.testing.assert_allclose(target, 60 + 60 * time / time[-1])
     assert len(time) == 7
+    assert not earlier.exists()

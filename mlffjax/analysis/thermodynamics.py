@@ -10,7 +10,7 @@ from mlffjax.analysis.averages import BlockAverage
 from mlffjax.analysis.results import Observable, Result, Scalar
 from mlffjax.md.trajectory_readers import FrameBlock
 from mlffjax.md.velocities import degrees_of_freedom
-from mlffjax.types import HostNumbers, HostPbc, HostVectors
+from mlffjax.types import HostNumbers, HostPbc
 from mlffjax.units import AMU, AMU_ANGSTROM2_PER_FS2, BOLTZMANN, GPA
 
 #: A momentum this small beside the thermal one, over all frames, has been removed and stays so.
@@ -45,7 +45,6 @@ class Thermodynamics(Observable):
         self._averages: dict[tuple[str, str], BlockAverage] = {}
         # Total momentum and angular momentum squared, and those of as many independent vectors.
         self._squares = np.zeros((2, 2))
-        self._start: HostVectors | None = None
 
     @property
     def averages(self) -> Iterable[BlockAverage]:
@@ -88,8 +87,6 @@ class Thermodynamics(Observable):
         positions: Float[np.ndarray, "frames atoms 3"],
         velocities: Float[np.ndarray, "frames atoms 3"],
     ) -> None:
-        if self._start is None:
-            self._start = positions[0]
         momenta = self._masses[:, None] * velocities
         kinds = [momenta]
         if not self._pbc.any():
@@ -99,12 +96,10 @@ class Thermodynamics(Observable):
             self._squares[k] += (vectors.sum(axis=1) ** 2).sum(), (vectors**2).sum()
 
     def _degrees_of_freedom(self) -> int:
-        assert self._start is not None
         total, independent = self._squares.T
         drifts, turns = np.sqrt(total) > AT_REST * np.sqrt(independent)
         return degrees_of_freedom(
-            self._start,
-            self._masses,
+            len(self._masses),
             self._pbc,
             without_drift=not drifts,
             without_rotation=not turns,

@@ -354,7 +354,7 @@ class _Search:
         omega = np.linalg.pinv(inertia, rcond=1e-5, hermitian=True) @ np.cross(arms, momenta).sum(0)
         speeds = momenta / masses[:, None] - np.cross(omega, arms)
         dof = velocities.degrees_of_freedom(
-            where, masses, np.zeros(3, bool), without_drift=True, without_rotation=True
+            len(where), np.zeros(3, bool), without_drift=True, without_rotation=True
         )
         kinetic = 0.5 * (masses[:, None] * speeds**2).sum()
         return speeds * np.sqrt(0.5 * dof * BOLTZMANN * temperature / kinetic)

@@ -472,7 +472,7 @@ def _degrees_of_freedom(
         # Under a thermostat that keeps the centre at rest, the drift is taken away at the start.
         still = still and not (moving and settings.ensemble == "nve")
     return velocities.degrees_of_freedom(
-        frame.positions, masses, frame.pbc, without_drift=still, without_rotation=not turning
+        len(masses), frame.pbc, without_drift=still, without_rotation=not turning
     )
 
 

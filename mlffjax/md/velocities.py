@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mlffjax.md.boxes import inverse
-from mlffjax.types import AtomScalars, HostPbc, HostVectors, Positions
+from mlffjax.types import AtomScalars, HostPbc, Positions
 from mlffjax.units import AMU_ANGSTROM2_PER_FS2, BOLTZMANN
 
 #: Time unit of eV, Angstrom and amu in fs: sqrt(amu Angstrom^2 / eV), about 10.18 fs.
@@ -70,8 +70,7 @@ def scaled_to(
 
 
 def degrees_of_freedom(
-    positions: HostVectors,
-    masses: Float[np.ndarray, "atoms"],
+    count: int,
     pbc: HostPbc,
     *,
     without_drift: bool,
@@ -80,26 +79,22 @@ def degrees_of_freedom(
     """Momenta that can vary: ``3 N`` less those that stay zero.
 
     A dynamics that conserves total momentum keeps a removed drift removed (3), and, in a frame
-    without periodic directions, a removed rotation (3, or 2 for a linear molecule).
+    without periodic directions, a removed rotation (3, or 2 for two atoms). A molecule of more
+    atoms counts as bent, also if it starts straight: it bends in the next steps, and then all
+    three components of an angular momentum of zero bind its momenta.
 
     Args:
-      positions: ``[atoms, 3]`` in Angstrom.
-      masses: in amu ``[atoms]``.
+      count: number of atoms.
       pbc: periodic directions ``[3]``.
       without_drift: the centre of mass is at rest for good.
       without_rotation: the angular momentum is zero for good, unless periodic.
     """
-    count = len(positions)
     dof = 3 * count
     if count == 1 or not without_drift:
         return dof
     dof -= 3
     if without_rotation and not np.asarray(pbc, bool).any():
-        weights = np.asarray(masses, np.float64)
-        arms = positions - (weights[:, None] * positions).sum(0) / weights.sum()
-        inertia = np.asarray(_inertia(np.asarray(arms, np.float64), weights))
-        moments = np.linalg.eigvalsh(inertia)
-        dof -= int((moments > 1e-5 * moments[-1]).sum())
+        dof -= 3 if count > 2 else 2
     return max(dof, 1)
 
 
