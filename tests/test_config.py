@@ -54,6 +54,7 @@ def test_settings_survive_a_file(config, tmp_path):
     [
         ("training.batchsize=5", "unknown key 'training.batchsize'; did you mean 'batch_size'"),
         ("training.epochs=three", "got 'three' for 'training.epochs'"),
+        ("training.loss.energy_weight=.inf", "got inf for 'training.loss.energy_weight'"),
         ("training.epochs=0", "got 0 for 'training.epochs'"),
         ("training.steps=5", "exactly one of 'epochs' and 'steps'"),
         ("training.steps=5", "for 'training'; expected: exactly"),

@@ -196,6 +196,46 @@ def test_an_atom_that_moves_half_the_skin_remakes_the_list():
     np.testing.assert_array_equal(neighbors.reference, moved)
 
 
+@pytest.mark.parametrize("cpu", [True, False])
+@pytest.mark.parametrize("half", [False, True])
+def test_all_pairs_of_a_small_molecule_are_kept_for_good(monkeypatch, half, cpu):
+    monkeypatch.setattr(dn.backend, "on_cpu", lambda: cpu)
+    atoms = STRUCTURES["molecule"]
+    skin = dn.default_skin(len(atoms), atoms.pbc)
+    place, cutoff = (atoms.positions, atoms.cell[:], atoms.pbc), 2.0
+    plan = dn.plan_neighbors(*place, cutoff, skin, half=half)
+    assert plan.candidates == (36 if half else 72)
+    assert (plan.edges < plan.candidates) == cpu
+    neighbors = dn.allocate(
+        plan, jnp.asarray(atoms.positions), jnp.asarray(complete_cell(*place[1:]))
+    )
+    farther = ase.Atoms(atoms.numbers, 1.2 * atoms.positions)
+    kept = dn.update(plan, neighbors, jnp.asarray(farther.positions))
+    assert int(kept.rebuilds) == 1
+    numbers = jnp.asarray(atoms.numbers)
+    graph, _ = dn.current_graph(
+        plan, kept, numbers, jnp.asarray(farther.positions), jnp.zeros((3, 3))
+    )
+    real = np.asarray(graph.edge_mask)
+    pairs = zip(*np.asarray([graph.receivers, graph.senders])[:, real].tolist(), strict=True)
+    expected = {(i, j) for i, j, *_ in _expected(farther, cutoff)}
+    found = set(pairs)
+    assert found | {(j, i) for i, j in found} == expected
+    assert len(expected) == 16
+    assert len(found) == (8 if half else 16)
+
+
+def test_small_cells_and_large_molecules_have_lists_that_are_made_anew(monkeypatch):
+    assert dn.default_skin(8, np.array([True, False, False])) == 0
+    assert dn.default_skin(42, np.zeros(3, bool)) == 1
+    monkeypatch.setattr(dn.backend, "on_cpu", lambda: False)
+    assert dn.default_skin(42, np.zeros(3, bool)) == np.inf
+    assert dn.default_skin(65, np.zeros(3, bool)) == 1
+    slab = STRUCTURES["slab"]
+    with pytest.raises(ValueError, match="infinite skin"):
+        dn.plan_neighbors(slab.positions, slab.cell[:], slab.pbc, CUTOFF, np.inf)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_too_little_room_is_reported_and_mended(half):
     atoms = bulk("Ar", "fcc", a=3.6, cubic=True)

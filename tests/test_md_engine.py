@@ -187,6 +187,22 @@ def test_the_skin_changes_nothing():
         assert_allclose(run.final.positions, runs[0].final.positions, rtol=0, atol=1e-9)
 
 
+def test_a_cluster_needs_no_list_and_gets_room_for_more_edges(monkeypatch):
+    def tight(*arguments, **options):
+        return dataclasses.replace(plan_neighbors(*arguments, **options), edges=80)
+
+    monkeypatch.setattr(engine, "plan_neighbors", tight)
+    potential = _potential(LennardJones(cutoff=6.0), [18])
+    atoms = bulk("Ar", "fcc", a=5.3).repeat((4, 2, 2))
+    atoms.pbc = False
+    settings = _settings(steps=60, timestep_fs=10.0, temperature=20.0, chunk_steps=30)
+    kept = run_md(potential, atoms, settings)
+    anew = run_md(potential, atoms, settings.model_copy(update={"skin": 0.0}))
+    assert kept.rebuilds == 1
+    assert anew.rebuilds > 60
+    assert_allclose(kept.final.positions, anew.final.positions, rtol=0, atol=1e-9)
+
+
 def test_a_skin_thinner_than_rounding_renews_the_list_in_every_step():
     potential = _potential(LennardJones(cutoff=6.0), [18])
     thin, none = (

@@ -14,7 +14,7 @@ class ConfigError(ValueError):
 class Settings(BaseModel):
     """A frozen group of settings, as one section of a YAML file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:

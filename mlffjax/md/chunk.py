@@ -274,7 +274,7 @@ def advance(
     false, none = jnp.zeros((), bool), jnp.zeros((), jnp.int32)
     begin = Stretch(state, Records.empty(program, state), none, overflow=false, sound=~false)
     step = body_of_loop(one_step, potential, begin)
-    if plan.skin == 0:
+    if not plan.renewed:
         return jax.lax.while_loop(unfinished, step, begin)
 
     def with_one_list(stretch: Stretch) -> Stretch:

@@ -29,6 +29,7 @@ from mlffjax.graph import AtomGraph, bucket, is_forward
 from mlffjax.md.boxes import heights, inverse
 from mlffjax.md.cell_lists import CellLists, cell_lists, roomier
 from mlffjax.neighbors import complete_cell, neighbor_list
+from mlffjax.nn import backend
 from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, Species
 
 #: Time to look at one slot of the cell lists, relative to one of all pairs, where both cost the
@@ -37,6 +38,10 @@ from mlffjax.types import AtomMask, HostCell, HostPbc, HostVectors, Positions, S
 CELL_SLOT_COST = 1.4
 #: Room for more candidates and edges than the first frame has.
 MARGIN = 1.1
+#: Up to so many atoms all pairs cost less than to keep a list of the near ones: on a CPU, and on
+#: an accelerator, where no pair costs as much as the kernels of a list (``benchmarks/gpu.md``).
+FEW_ATOMS = 16
+FEW_ATOMS_OF_ACCELERATOR = 64
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class NeighborPlan:
 
     Attributes:
       cutoff: in Angstrom.
-      skin: in Angstrom.
+      skin: in Angstrom; infinite where all pairs of a molecule stay candidates for good.
       pbc: periodic directions.
       replicas: copies of the cell along each lattice vector.
       candidates: room for pairs within cutoff plus skin; each counts twice, unless ``half``.
@@ -67,6 +72,15 @@ class NeighborPlan:
     def found(self) -> int:
         """Room for what a search finds: every pair twice."""
         return 2 * self.candidates if self.half else self.candidates
+
+    def counted(self, pairs: int) -> int:
+        """How many of so many ordered pairs a list has."""
+        return -(-pairs // 2) if self.half else pairs
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the list is kept for some steps and then made anew."""
+        return 0 < self.skin < math.inf
 
 
 @struct.dataclass
@@ -141,21 +155,26 @@ def plan_neighbors(
       cell: lattice vectors as rows, in Angstrom; zeros for a molecule.
       pbc: periodic directions ``[3]``.
       cutoff: in Angstrom.
-      skin: in Angstrom.
+      skin: in Angstrom, see :attr:`NeighborPlan.skin`.
       half: keep each pair once, for an architecture that is ``pairwise``.
 
     Raises:
-      ValueError: as :func:`mlffjax.neighbors.neighbor_list`.
+      ValueError: as :func:`mlffjax.neighbors.neighbor_list`, or an infinite skin of something
+        periodic.
     """
-    box = complete_cell(np.asarray(cell, np.float64), np.asarray(pbc, bool))
+    if any(pbc) and math.isinf(skin):
+        raise ValueError("got an infinite skin of a periodic frame; expected a molecule")
+    atoms, box = len(positions), complete_cell(np.asarray(cell, np.float64), np.asarray(pbc, bool))
     replicas = replicas_needed(box, pbc, cutoff + skin)
-    counts = [len(neighbor_list(positions, cell, pbc, r).senders) for r in (cutoff + skin, cutoff)]
-    counts = [-(-count // 2) if half else count for count in counts]
     a, b, c = (bool(p) for p in pbc)
     plan = NeighborPlan(cutoff, skin, (a, b, c), replicas, 0, 0, half=half)
-    plan = _with_room(plan, len(positions), counts[0], counts[1])
+    edges = plan.counted(len(neighbor_list(positions, cell, pbc, cutoff).senders))
+    if math.isinf(skin):
+        return _with_room(plan, atoms, plan.counted(atoms * (atoms - 1)), edges)
+    candidates = plan.counted(len(neighbor_list(positions, cell, pbc, cutoff + skin).senders))
+    plan = _with_room(plan, atoms, candidates, edges)
     cells = cell_lists(positions, box, plan.pbc, cutoff + skin)
-    return with_cheaper(plan, cells, len(positions))
+    return with_cheaper(plan, cells, atoms)
 
 
 def with_cheaper(plan: NeighborPlan, cells: CellLists, atoms: int) -> NeighborPlan:
@@ -236,8 +255,8 @@ def update(
       box: complete lattice vectors as rows, in Angstrom; as before if not given.
     """
     now = neighbors if box is None else replace(neighbors, box=box)
-    if plan.skin == 0:
-        return rebuild(plan, now, positions)
+    if not plan.renewed:
+        return rebuild(plan, now, positions) if plan.skin == 0 else neighbors
     return jax.lax.cond(
         outdated(plan, neighbors, positions, box),
         lambda: rebuild(plan, now, positions),
@@ -367,28 +386,33 @@ def current_graph(
     return graph, neighbors
 
 
-def default_skin(num_atoms: int) -> float:
+def default_skin(num_atoms: int, pbc: HostPbc) -> float:
     """Skin in Angstrom by the size of the system.
 
-    All pairs of a small molecule are cheaper to look through at every step than to manage. In
-    larger systems the time of a step is flat between 0.5 and 1.5 Angstrom
-    (``benchmarks/md_scaling.py skin``).
+    The pairs of a small molecule are cheaper to keep than to list anew, those of a small cell to
+    list at every step than to manage. In larger systems the time of a step is flat between 0.5
+    and 1.5 Angstrom (``benchmarks/md_scaling.py skin``).
     """
-    return 0.0 if num_atoms <= 16 else 1.0
+    if any(pbc):
+        return 0.0 if num_atoms <= FEW_ATOMS else 1.0
+    few = FEW_ATOMS if backend.on_cpu() else FEW_ATOMS_OF_ACCELERATOR
+    return math.inf if num_atoms <= few else 1.0
 
 
 def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> NeighborPlan:
     """The plan with buckets for these counts and a margin, and never less than before."""
-    most = atoms * atoms * math.prod(plan.replicas)
-    most = -(-most // 2) if plan.half else most
+    # An atom has every copy of all others, and of itself all but one.
+    most = plan.counted(max(1, atoms * (atoms * math.prod(plan.replicas) - 1)))
 
     def room(count: int) -> int:
-        return bucket(min(math.ceil(MARGIN * count) + 8, most), 16 if plan.half else 32)
+        return min(bucket(math.ceil(MARGIN * count) + 8, 16 if plan.half else 32), most)
 
     outer = max(plan.candidates, room(candidates))
     inner = min(max(plan.edges, room(edges)), outer)
-    # Picking the edges costs more than it saves where nearly all candidates are edges.
-    return replace(plan, candidates=outer, edges=outer if inner > 0.9 * outer else inner)
+    # Picking the edges costs more than it saves where nearly all candidates are edges, and on an
+    # accelerator, which waits for kernels and not for the few pairs of a molecule.
+    picked = inner <= 0.9 * outer and (backend.on_cpu() or plan.skin < math.inf)
+    return replace(plan, candidates=outer, edges=inner if picked else outer)
 
 
 def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[Array, ""]:

@@ -191,7 +191,9 @@ class Run:
     def begin(self, initial_velocities: HostVectors | None) -> None:
         """Set up step zero."""
         settings, start = self.settings, self.start
-        skin = default_skin(len(start.numbers)) if settings.skin is None else settings.skin
+        skin = settings.skin
+        if skin is None:
+            skin = default_skin(len(start.numbers), start.pbc)
         place, pairwise = (start.positions, start.cell, start.pbc), self.potential.module.pairwise
         plan = plan_neighbors(*place, self.potential.cutoff, skin, half=pairwise)
         self.program = self.make_program(plan, steps_per_call(settings, len(start.numbers)))

@@ -49,7 +49,9 @@ class Batch:
     def begin(self, velocities: Sequence[HostVectors | None]) -> None:
         """Set up step zero."""
         settings = max((run.settings for run in self.runs), key=lambda s: s.steps)
-        skin = default_skin(self.atoms) if settings.skin is None else settings.skin
+        skin = settings.skin
+        if skin is None:
+            skin = default_skin(self.atoms, self.runs[0].frame.pbc)
         # What is one structure stays one, so that its pairs are counted once.
         starts = {id(run.frame): run.start for run in self.runs}
         frames = [starts[id(run.frame)] for run in self.runs]

@@ -320,25 +320,31 @@ def _together(
     flat = positions.reshape(-1, 3)
     base = jnp.arange(count, dtype=jnp.int32)[:, None] * atoms
     senders, receivers = (lists.senders + base).reshape(-1), (lists.receivers + base).reshape(-1)
-    translations = jnp.einsum("rek,rkx->rex", lists.shifts.astype(flat.dtype), cell)
-    vectors = flat[senders] - flat[receivers] + translations.reshape(-1, 3)
+    vectors, shifts = flat[senders] - flat[receivers], lists.shifts.reshape(-1, 3)
+    if any(program.plan.pbc):
+        translations = jnp.einsum("rek,rkx->rex", lists.shifts.astype(flat.dtype), cell)
+        vectors += translations.reshape(-1, 3)
     near = (lists.mask & active[:, None]).reshape(-1)
     near &= jnp.sum(vectors**2, axis=-1) < program.plan.cutoff**2
-    index, mask, needed = first_true(near, program.edges)
+    if program.edges < near.size:
+        index, near, needed = first_true(near, program.edges)
+        senders = jnp.where(near, senders[index], count * atoms - 1)
+        receivers = jnp.where(near, receivers[index], count * atoms - 1)
+        shifts = jnp.where(near[:, None], shifts[index], 0)
+        lists = replace(lists, edges_needed=jnp.maximum(lists.edges_needed, needed))
     graph = AtomGraph(
         numbers=replicas.numbers.reshape(-1),
         positions=flat,
         cell=cell,
         graph_index=jnp.repeat(jnp.arange(count, dtype=jnp.int32), atoms),
-        senders=jnp.where(mask, senders[index], count * atoms - 1),
-        receivers=jnp.where(mask, receivers[index], count * atoms - 1),
-        shifts=jnp.where(mask[:, None], lists.shifts.reshape(-1, 3)[index], 0),
+        senders=senders,
+        receivers=receivers,
+        shifts=shifts,
         node_mask=replicas.node_mask.reshape(-1),
-        edge_mask=mask,
+        edge_mask=near,
         graph_mask=jnp.ones(count, bool),
         halved=program.plan.half,
     )
-    lists = replace(lists, edges_needed=jnp.maximum(lists.edges_needed, needed))
     neighbors: Any = ReplicaNeighbors(lists, active)
     pressure = program.single.pressure
     call = potential.energy_forces_stress if pressure else potential.energy_forces
@@ -361,8 +367,8 @@ def _updated(
     real = replicas.node_mask & neighbors.active[:, None]
     now = old if box is None else replace(old, box=box)
     make = _mapped(program, positions, partial(device_neighbors.rebuild, plan))
-    if plan.skin == 0:
-        return make((now, positions, real))
+    if not plan.renewed:
+        return make((now, positions, real)) if plan.skin == 0 else old
     outdated = jax.vmap(partial(device_neighbors.outdated, plan))(old, positions, box, real)
     return jax.lax.cond(jnp.any(outdated), lambda: make((now, positions, real)), lambda: old)
 

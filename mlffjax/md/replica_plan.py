@@ -1,5 +1,6 @@
 """Sizes of the neighbour lists of replicas: one list has room for that of any of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,10 +47,14 @@ def plan_replicas(
     candidates = max(plan.candidates for plan in plans.values())
     copies = np.array([plan.replicas for plan in plans.values()])
     plan = replace(plan, replicas=_most(copies), candidates=candidates, edges=candidates)
+    most = sum(plans[id(frame)].candidates for frame in frames)
+    together = min(room(sum(edges[id(frame)] for frame in frames)), most)
+    if math.isinf(skin):
+        return plan, together
     places = [(f.positions, complete_cell(f.cell, f.pbc)) for f in distinct]
     cells = common_cell_lists(places, plan.pbc, cutoff + skin)
     atoms = max(len(frame.numbers) for frame in distinct)
-    return with_cheaper(plan, cells, atoms), room(sum(edges[id(frame)] for frame in frames))
+    return with_cheaper(plan, cells, atoms), together
 
 
 def enlarge_replicas(
