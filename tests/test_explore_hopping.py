@@ -171,6 +171,7 @@ def test_history_follows_the_rules(undisturbed) -> None:
     assert {e.status for e in result.escapes} == {"same", "known", "new"}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_finds_the_same(undisturbed, tmp_path: Path) -> None:
     folder, result = undisturbed
     killed = tmp_path / "killed"
