@@ -409,10 +409,11 @@ def _with_room(plan: NeighborPlan, atoms: int, candidates: int, edges: int) -> N
 
     outer = max(plan.candidates, room(candidates))
     inner = min(max(plan.edges, room(edges)), outer)
-    # Picking the edges costs more than it saves where nearly all candidates are edges, and on an
-    # accelerator, which waits for kernels and not for the few pairs of a molecule.
-    picked = inner <= 0.9 * outer and (backend.on_cpu() or plan.skin < math.inf)
-    return replace(plan, candidates=outer, edges=inner if picked else outer)
+    # Picking the edges costs more than it saves where nearly all candidates are edges, and where
+    # an accelerator waits for kernels and not for a molecule's pairs, if an architecture asks
+    # little of a pair: those that are ``pairwise`` do.
+    waits = plan.half and math.isinf(plan.skin) and not backend.on_cpu()
+    return replace(plan, candidates=outer, edges=outer if waits or inner > 0.9 * outer else inner)
 
 
 def _minimum_image_holds(plan: NeighborPlan, box: Float[Array, "3 3"]) -> Bool[Array, ""]:
