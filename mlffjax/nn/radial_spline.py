@@ -15,15 +15,21 @@ from jaxtyping import Array, Float
 
 from mlffjax.types import EdgeScalars
 
-#: Distances at which the functions are sampled, some 2 per mA at the usual cutoffs.
-SAMPLES = 2001
+#: Distances at which the functions are sampled to find mixtures, 10 mA apart at the usual cutoffs;
+#: whether that was close enough, and the polynomials are, is looked at four times in every piece.
+SAMPLES = 501
 #: Atoms are hardly ever closer than an Angstrom (H2: 0.74): below, errors count with this power of
 #: the distance.
 POWER_BELOW = 4
 #: Pieces of a spline are doubled from the first number until it is as good as asked for. Up to the
 #: last, 2.5 mA each, the polynomials are exact to rounding for what networks make.
 FEWEST_PIECES, MOST_PIECES = 128, 2048
+#: Places in a piece at which it is compared with the functions.
+PLACES = np.array([1, 3, 5, 7]) / 8
+#: Distances of one call, so that few programs are compiled.
+DISTANCES_PER_CALL = 512
 
+Derivatives = Callable[[np.ndarray], list[np.ndarray]]
 RadialFunctions = Callable[[Float[Array, "n"]], Float[Array, "n functions"]]
 Spline = Float[Array, "pieces 6 basis"]
 
@@ -72,13 +78,13 @@ def compress(
         raise ValueError(
             f"got a tolerance of {tolerance:g}; expected a number from 1e-12 to 1, such as 1e-4"
         )
-    with jax.enable_x64(True):
-        sampled = _with_derivatives(functions, np.linspace(0, cutoff, SAMPLES))
-    mixing = _mixtures(sampled, np.linspace(0, cutoff, SAMPLES), tolerance)
+    derivatives = _with_derivatives(functions)
+    samples = np.linspace(0, cutoff, SAMPLES)
+    mixing = _mixtures(derivatives(samples), samples, tolerance)
     pieces = FEWEST_PIECES
     while True:
-        spline = _spline(functions, mixing, cutoff, pieces)
-        if _error(functions, spline, mixing, cutoff) <= tolerance:
+        spline = _spline(derivatives, mixing, cutoff, pieces)
+        if _error(derivatives, spline, mixing, cutoff) <= tolerance:
             return spline, mixing
         if pieces >= MOST_PIECES:
             raise ValueError(
@@ -88,8 +94,8 @@ def compress(
         pieces *= 2
 
 
-def _with_derivatives(functions: RadialFunctions, r: np.ndarray) -> list[np.ndarray]:
-    """Values, first and second derivatives ``[n, functions]`` in double precision."""
+def _with_derivatives(functions: RadialFunctions) -> Derivatives:
+    """Values, first and second derivatives ``[n, functions]``, in double precision."""
 
     @jax.jit
     def three(place: Array) -> tuple[Array, Array, Array]:
@@ -98,14 +104,20 @@ def _with_derivatives(functions: RadialFunctions, r: np.ndarray) -> list[np.ndar
         (value, slope), (_, curve) = jax.jvp(value_and_slope, (place,), (along,))
         return value, slope, curve
 
-    return [np.asarray(x) for x in three(jnp.asarray(r))]
+    def derivatives(r: np.ndarray) -> list[np.ndarray]:
+        rows = np.resize(r, (-(-len(r) // DISTANCES_PER_CALL), DISTANCES_PER_CALL))
+        with jax.enable_x64(True):
+            parts = [[np.asarray(x) for x in three(jnp.asarray(row))] for row in rows]
+        return [np.concatenate(each)[: len(r)] for each in zip(*parts, strict=True)]
+
+    return derivatives
 
 
 def _scaled(arrays: list[np.ndarray], like: list[np.ndarray], r: np.ndarray) -> np.ndarray:
     """Values and slopes, each over its root mean square, below each other."""
     weight = np.minimum(r, 1.0)[:, None] ** POWER_BELOW
-    scales = [_rms(weight * x) for x in like[:2]]
-    return np.concatenate([weight * x / scale for x, scale in zip(arrays, scales, strict=False)])
+    scales = [_rms(weight * x) for x in like]
+    return np.concatenate([weight * x / scale for x, scale in zip(arrays, scales, strict=True)])
 
 
 def _rms(x: np.ndarray) -> float:
@@ -114,7 +126,7 @@ def _rms(x: np.ndarray) -> float:
 
 def _mixtures(sampled: list[np.ndarray], r: np.ndarray, tolerance: float) -> np.ndarray:
     """Orthonormal mixtures ``[basis, functions]``, as few as leave half the tolerance as error."""
-    table = _scaled(sampled, sampled, r)
+    table = _scaled(sampled[:2], sampled[:2], r)
     right = np.linalg.svd(table, full_matrices=False)[2]
     low, high = 1, len(right)
     while low < high:
@@ -125,12 +137,11 @@ def _mixtures(sampled: list[np.ndarray], r: np.ndarray, tolerance: float) -> np.
 
 
 def _spline(
-    functions: RadialFunctions, mixing: np.ndarray, cutoff: float, pieces: int
+    derivatives: Derivatives, mixing: np.ndarray, cutoff: float, pieces: int
 ) -> np.ndarray:
     """Polynomials of degree 5 with value, slope and curvature of the basis at both ends."""
     width = cutoff / pieces
-    with jax.enable_x64(True):
-        knots = _with_derivatives(functions, np.linspace(0, cutoff, pieces + 1))
+    knots = derivatives(np.linspace(0, cutoff, pieces + 1))
     value, slope, curve = (width**k * x @ mixing.T for k, x in enumerate(knots))
     rise = value[1:] - value[:-1]
     (d0, d1), (s0, s1) = ((x[:-1], x[1:]) for x in (slope, curve))
@@ -146,15 +157,14 @@ def _spline(
 
 
 def _error(
-    functions: RadialFunctions, spline: np.ndarray, mixing: np.ndarray, cutoff: float
+    derivatives: Derivatives, spline: np.ndarray, mixing: np.ndarray, cutoff: float
 ) -> float:
     """Largest error of values and slopes, relative, between the knots too."""
-    r = (np.arange(4 * len(spline)) + 0.5) * cutoff / (4 * len(spline))
-
-    def approximate(x: Array) -> Array:
-        return evaluate(jnp.asarray(spline), x, cutoff) @ jnp.asarray(mixing)
-
-    with jax.enable_x64(True):
-        exact, near = _with_derivatives(functions, r), _with_derivatives(approximate, r)
-    rest = [a - b for a, b in zip(near, exact, strict=True)]
+    pieces, powers, basis = spline.shape
+    value = PLACES[:, None] ** np.arange(powers)
+    slope = np.arange(powers)[1:] * value[:, :-1] * (pieces / cutoff)
+    near = [value @ spline, slope @ spline[:, 1:]]
+    r = ((np.arange(pieces)[:, None] + PLACES) * (cutoff / pieces)).ravel()
+    exact = derivatives(r)[:2]
+    rest = [a.reshape(-1, basis) @ mixing - b for a, b in zip(near, exact, strict=True)]
     return float(np.abs(_scaled(rest, exact, r)).max())
