@@ -11,9 +11,10 @@ mlffjax compress runs/ethanol builtin:ethanol potentials/faster --tolerance 1e-3
 mlffjax md potentials/fast start.xyz
 
 For SO3krates and SchNet. Networks of the distance alone, in which they spend most of their time,
-become splines. The table shows by how much energies and forces of FRAMES change, which need no
-labels; compare it with the errors of the potential (mlffjax evaluate). What is written is a
-potential like any other, but not for training.
+become splines. Dynamics does this by itself (compress in mlffjax settings md); the command is for
+the calculator, for programs of your own, and for larger tolerances. The table shows by how much
+energies and forces of FRAMES change, which need no labels; compare it with the errors of the
+potential (mlffjax evaluate). What is written is a potential like any other, but not for training.
 """
 
 
@@ -28,9 +29,9 @@ def add(commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance",
         type=float,
-        default=1e-4,
+        default=1e-5,
         metavar="X",
-        help="largest error of the filters, relative (1e-4)",
+        help="largest error of the filters, relative (1e-5)",
     )
     arguments.add_batch_size(parser)
     arguments.add_overwrite(parser)

@@ -57,6 +57,9 @@ class MDSettings(Settings):
       seed: of the initial velocities and of all noise.
       skin: in Angstrom; the neighbour list is made this much wider than the cutoff and remade
         when an atom has moved half of it. Chosen by the size of the system if not given.
+      compress: compute the filters of SO3krates and SchNet from splines where that is faster: with
+        more than 16 atoms, in single precision, on a CPU. It changes forces by less than rounding
+        does (:meth:`mlffjax.Potential.compressed`).
       thermo_interval: steps between two rows of energies (without the element energies E0, which
         frames of the trajectory have) and temperature.
       frame_interval: steps between two frames of the trajectory.
@@ -96,6 +99,7 @@ class MDSettings(Settings):
     replicas: PositiveInt = 1
     seed: int = 0
     skin: float | None = Field(default=None, ge=0)
+    compress: bool = True
     thermo_interval: PositiveInt = 10
     frame_interval: PositiveInt = 100
     record_pressure: bool = False

@@ -29,6 +29,7 @@ from mlffjax.md.device_neighbors import (
     plan_neighbors,
 )
 from mlffjax.md.driver import Stop, drive
+from mlffjax.md.filters import for_dynamics
 from mlffjax.md.origin import moved_back, way_gone
 from mlffjax.md.records import Block, MDResult, Thermo, Writer
 from mlffjax.md.restart import RESTART_FILE, ReplicaProgress, Restart, Saver
@@ -111,7 +112,8 @@ def run_md(
             f"got replicas={settings.replicas} for run_md; expected 1; use run_replicas"
         )
     frame = structure if isinstance(structure, Frame) else frame_of(structure)
-    run = Run(potential, frame, settings, initial_velocities)
+    fast = for_dynamics(potential, settings, len(frame.numbers))
+    run = Run(fast, frame, settings, initial_velocities)
     if folder is None:
         if resume:
             raise ValueError("got resume without a folder; expected that of the run; name it")

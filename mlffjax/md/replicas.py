@@ -11,6 +11,7 @@ from mlffjax.data.frames import Frame
 from mlffjax.md import restart
 from mlffjax.md.driver import Stop, drive
 from mlffjax.md.engine import Run
+from mlffjax.md.filters import for_dynamics
 from mlffjax.md.records import FileWriter, MDResult
 from mlffjax.md.replica_batch import Batch
 from mlffjax.md.restart import RESTART_FILE, Identity, Saver
@@ -88,8 +89,9 @@ def run_replicas(
         raise ValueError(
             f"got velocities for {len(given)} of {len(frames)} replicas; expected one array each"
         )
-    runs = [Run(potential, f, s, v) for f, s, v in zip(frames, each, given, strict=True)]
-    batch = Batch(potential, runs)
+    fast = for_dynamics(potential, each[0], sum(len(frame.numbers) for frame in frames))
+    runs = [Run(fast, f, s, v) for f, s, v in zip(frames, each, given, strict=True)]
+    batch = Batch(fast, runs)
     report = None if progress is None else lambda: progress(batch.done)
     if folder is None and resume:
         raise ValueError("got resume without a folder; expected that of the run; name it")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from mlffjax.types import EdgeScalars
@@ -24,6 +25,8 @@ POWER_BELOW = 4
 #: Pieces of a spline are doubled from the first number until it is as good as asked for. Up to the
 #: last, 2.5 mA each, the polynomials are exact to rounding for what networks make.
 FEWEST_PIECES, MOST_PIECES = 128, 2048
+#: Numbers of mixtures are multiples of this, so that potentials alike share compiled programs.
+MIXTURES = 8
 #: Places in a piece at which it is compared with the functions.
 PLACES = np.array([1, 3, 5, 7]) / 8
 #: Distances of one call, so that few programs are compiled.
@@ -48,11 +51,31 @@ def evaluate(spline: Spline, distances: EdgeScalars, cutoff: float) -> Float[Arr
     piece = jnp.clip(place.astype(jnp.int32), 0, pieces - 1)
     # Padded edges are far away: their derivative is zero.
     inside = jnp.minimum(place - piece.astype(place.dtype), 1)[:, None]
-    terms = spline.at[piece].get(mode="promise_in_bounds")
-    total = terms[:, 5]
-    for power in range(4, -1, -1):
-        total = total * inside + terms[:, power]
+    return _polynomial(spline.at[piece].get(mode="promise_in_bounds"), inside)
+
+
+@jax.custom_jvp
+def _polynomial(
+    terms: Float[Array, "edges powers basis"], place: Float[Array, "edges 1"]
+) -> Float[Array, "edges basis"]:
+    """Horner's rule."""
+    total = terms[:, -1]
+    for power in range(terms.shape[1] - 2, -1, -1):
+        total = total * place + terms[:, power]
     return total
+
+
+def _polynomial_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    """The slope as one polynomial, where the reverse of Horner's rule has one product a power."""
+    (terms, place), (d_terms, d_place) = primals, tangents
+    powers = jnp.arange(1, terms.shape[1], dtype=terms.dtype)[:, None]
+    d_value = _polynomial(powers * terms[:, 1:], place) * d_place
+    if not isinstance(d_terms, SymbolicZero):
+        d_value = d_value + _polynomial(d_terms, place)
+    return _polynomial(terms, place), d_value
+
+
+_polynomial.defjvp(_polynomial_jvp, symbolic_zeros=True)
 
 
 def compress(
@@ -125,7 +148,7 @@ def _rms(x: np.ndarray) -> float:
 
 
 def _mixtures(sampled: list[np.ndarray], r: np.ndarray, tolerance: float) -> np.ndarray:
-    """Orthonormal mixtures ``[basis, functions]``, as few as leave half the tolerance as error."""
+    """Orthonormal mixtures ``[basis, functions]``, hardly more than leave half the tolerance."""
     table = _scaled(sampled[:2], sampled[:2], r)
     right = np.linalg.svd(table, full_matrices=False)[2]
     low, high = 1, len(right)
@@ -133,12 +156,10 @@ def _mixtures(sampled: list[np.ndarray], r: np.ndarray, tolerance: float) -> np.
         rank = (low + high) // 2
         rest = table - table @ right[:rank].T @ right[:rank]
         low, high = (low, rank) if np.abs(rest).max() <= tolerance / 2 else (rank + 1, high)
-    return right[:low]
+    return right[: -(-low // MIXTURES) * MIXTURES]
 
 
-def _spline(
-    derivatives: Derivatives, mixing: np.ndarray, cutoff: float, pieces: int
-) -> np.ndarray:
+def _spline(derivatives: Derivatives, mixing: np.ndarray, cutoff: float, pieces: int) -> np.ndarray:
     """Polynomials of degree 5 with value, slope and curvature of the basis at both ends."""
     width = cutoff / pieces
     knots = derivatives(np.linspace(0, cutoff, pieces + 1))
