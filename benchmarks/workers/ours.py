@@ -17,6 +17,7 @@ from mlffjax.data.frames import Frame
 from mlffjax.data.loader import pack
 from mlffjax.graph import AtomGraph, GraphSize, batch
 from mlffjax.md.engine import run_md
+from mlffjax.md.filters import for_dynamics
 from mlffjax.md.records import MDResult
 from mlffjax.models import build
 from mlffjax.neighbors import atom_graph
@@ -142,10 +143,12 @@ def md(case: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
 
     A call starts a run of its own, which plans lists and draws velocities, where the drivers of the
     others are kept from call to call. It therefore takes more steps than asked for, as many as fill
-    :data:`RUN_SECONDS`; real runs are far longer.
+    :data:`RUN_SECONDS`; real runs are far longer. The splines that a run makes at its start, in a
+    second, are made before, as the models of the others are.
     """
-    potential = _potential(case, FREE_MOTION_SCALE)
     (frame,) = _frames(case)
+    potential = _potential(case, FREE_MOTION_SCALE)
+    potential = for_dynamics(potential, MDSettings(), len(frame.numbers))
 
     def run(steps: int) -> MDResult:
         settings = MDSettings(
