@@ -146,7 +146,9 @@ SUITES: Mapping[str, tuple[Row, ...]] = {
     ),
     "papers": (
         *(
-            Row("md", f"molecule{n}", ("so3krates", "nequip"), steps=steps, note="SO3krates, fig. 4")
+            Row(
+                "md", f"molecule{n}", ("so3krates", "nequip"), steps=steps, note="SO3krates, fig. 4"
+            )
             for n, steps in ((21, 20), (42, 20), (120, 5), (370, 2))
         ),
         Row("md", "li3po4", ("so3krates",), steps=20, note="SO3krates: 23.6 us/step/atom, V100"),
