@@ -68,11 +68,13 @@ def _polynomial(
 def _polynomial_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """The slope as one polynomial, where the reverse of Horner's rule has one product a power."""
     (terms, place), (d_terms, d_place) = primals, tangents
-    powers = jnp.arange(1, terms.shape[1], dtype=terms.dtype)[:, None]
-    d_value = _polynomial(powers * terms[:, 1:], place) * d_place
+    parts = []
+    if not isinstance(d_place, SymbolicZero):
+        powers = jnp.arange(1, terms.shape[1], dtype=terms.dtype)[:, None]
+        parts.append(_polynomial(powers * terms[:, 1:], place) * d_place)
     if not isinstance(d_terms, SymbolicZero):
-        d_value = d_value + _polynomial(d_terms, place)
-    return _polynomial(terms, place), d_value
+        parts.append(_polynomial(d_terms, place))
+    return _polynomial(terms, place), sum(parts[1:], start=parts[0])
 
 
 _polynomial.defjvp(_polynomial_jvp, symbolic_zeros=True)
