@@ -172,8 +172,8 @@ class Potential:
 
         Args:
           tolerance: largest error of the filters and of their slopes over their root mean square.
-            With the default, forces of the quickstart's SO3krates change by 0.001 meV/Angstrom at
-            most on a quarter of its frames, where single precision rounds them by 0.009.
+            With the default, forces of the quickstart's SO3krates change by 0.0006 meV/Angstrom
+            at most on a quarter of its frames, where single precision rounds them by 0.011.
 
         Raises:
           ValueError: another architecture, a potential that is compressed already, or a
