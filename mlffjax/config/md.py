@@ -59,8 +59,8 @@ class MDSettings(Settings):
         when an atom has moved half of it. Chosen by the size of the system if not given.
       compress: compute the filters of SO3krates and SchNet from splines where that is faster: with
         more than 16 atoms, in single precision, on a CPU. It changes forces by less than rounding
-        does (:meth:`mlffjax.Potential.compressed`). Last digits depend on ``OMP_NUM_THREADS``: a run
-        goes on bit for bit with the same.
+        does (:meth:`mlffjax.Potential.compressed`). Last digits depend on ``OMP_NUM_THREADS``:
+        a run goes on bit for bit with the same.
       thermo_interval: steps between two rows of energies (without the element energies E0, which
         frames of the trajectory have) and temperature.
       frame_interval: steps between two frames of the trajectory.
