@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from mlffjax.nn import backend
 from mlffjax.nn.groups import multiply_groups, repeat_groups, spread, sum_groups
@@ -22,13 +23,32 @@ def form(request, monkeypatch):
 def test_sums_and_repetitions(counts):
     members, groups = RNG.normal(size=(4, sum(counts))), RNG.normal(size=(4, len(counts)))
     starts = np.cumsum((0, *counts[:-1]))
-    sums = sum_groups(jnp.asarray(members), counts)
+    sums = sum_groups(jnp.asarray(members), counts=counts)
     np.testing.assert_allclose(sums, np.add.reduceat(members, starts, axis=1), rtol=1e-12)
-    repeated = repeat_groups(jnp.asarray(groups), counts)
+    repeated = repeat_groups(jnp.asarray(groups), counts=counts)
     np.testing.assert_array_equal(repeated, np.repeat(groups, counts, axis=1))
     # Each is the transpose of the other.
     back = jax.vjp(partial(sum_groups, counts=counts), jnp.asarray(members))[1](jnp.asarray(groups))
     np.testing.assert_allclose(back[0], repeated, rtol=1e-12)
+
+
+@pytest.mark.parametrize("operation", [sum_groups, repeat_groups])
+def test_products_have_all_derivatives(operation):
+    """Of three arrays, in forward and in reverse mode, twice, and of a batch."""
+    widths = (8 if operation is sum_groups else 2, 8, 8)
+    arrays = [jnp.asarray(RNG.normal(size=(5, width))) for width in widths]
+    compiled = jax.jit(partial(operation, counts=(3, 5)))
+    check_grads(compiled, arrays, order=2, atol=1e-6, rtol=1e-6)
+
+    def plain(first, *others):
+        ones = jnp.asarray(np.repeat(np.eye(2), (3, 5), axis=1))
+        if operation is sum_groups:
+            return (first * others[0] * others[1]) @ ones.T
+        return (first @ ones) * others[0] * others[1]
+
+    batch = [jnp.stack([arrays[0], 2 * arrays[0]], axis=1), arrays[1], arrays[2]]
+    made = jax.vmap(partial(operation, counts=(3, 5)), in_axes=(1, None, None))(*batch)
+    np.testing.assert_allclose(made[1], plain(2 * arrays[0], *arrays[1:]), rtol=1e-12)
 
 
 def test_products_of_parts():

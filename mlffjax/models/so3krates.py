@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mlffjax.graph import EdgeGraph
 from mlffjax.models.base import EXPANSION, Architecture, AtomwiseOutput
-from mlffjax.nn import radial_spline
+from mlffjax.nn import pair_matrix, radial_spline
 from mlffjax.nn.blocks import block_size
 from mlffjax.nn.cutoffs import cosine_cutoff
 from mlffjax.nn.edge_loop import EdgeTerms, edge_loop
@@ -176,11 +176,13 @@ class DegreeLayout:
         The factor is the Clebsch-Gordan coefficient of ``(l, l) -> 0``.
         """
         factors = jnp.asarray(np.asarray(self.orders) ** -0.5, ev.dtype)
-        return sum_groups(ev * ev, self.orders) * factors
+        return sum_groups(ev, ev, counts=self.orders) * factors
 
-    def expand(self, per_degree: Float[Array, "n degrees"]) -> Float[Array, "n orders"]:
-        """Repeat one number a degree over its orders."""
-        return repeat_groups(per_degree, self.orders)
+    def scale(
+        self, ev: Float[Array, "n orders"], per_degree: Float[Array, "n degrees"]
+    ) -> Float[Array, "n orders"]:
+        """Multiply the orders of each degree by one number."""
+        return repeat_groups(per_degree, ev, counts=self.orders)
 
     def reverse(self, harmonics: Float[Array, "n orders"]) -> Float[Array, "n orders"]:
         """Spherical harmonics of the opposite directions: ``(-1)^l Y``."""
@@ -226,14 +228,15 @@ class NodeInputs(NamedTuple):
     """What a message needs of an atom.
 
     Attributes:
-      query, key, value: of the attention of the features ``[atoms, F]``.
+      query, key, value: of the attention of the features ``[atoms, F]``; no values where
+        :mod:`~mlffjax.nn.pair_matrix` takes them.
       ev_query, ev_key: of the attention of the EV ``[atoms, F]``.
       ev: Euclidean variables ``[atoms, orders]``.
     """
 
     query: AtomFeatures
     key: AtomFeatures
-    value: AtomFeatures
+    value: AtomFeatures | None
     ev_query: AtomFeatures
     ev_key: AtomFeatures
     ev: Float[Array, "atoms orders"]
@@ -382,7 +385,10 @@ class EuclideanAttention:
     num_heads: int
 
     def __call__(self, terms: EdgeTerms) -> EdgeTerms:
-        """Sums at both ends ``[rows, F + orders]``: messages to features and to EV.
+        """Sums at both ends: messages to features and EV ``[rows, F + orders]``.
+
+        Without values only those to the EV ``[rows, orders]``, and for each edge the weights of the
+        values in the sums at its sender and its receiver, two arrays ``[rows, heads]``.
 
         Args:
           terms: at both ends :class:`NodeInputs`; of the pairs :class:`EdgeInputs`; shared the
@@ -392,32 +398,40 @@ class EuclideanAttention:
         relative = self.layout.contract(sender.ev - receiver.ev)
         filters = terms.shared(terms.edges.radial, relative)
         envelope, harmonics = terms.edges.envelope[:, None], terms.edges.harmonics
-        back = self.layout.reverse(harmonics)
+        at_sender, ev_at_sender = self._weights(sender, receiver, filters, envelope)
+        at_receiver, ev_at_receiver = self._weights(receiver, sender, filters, envelope)
+        ev = (
+            self.layout.scale(self.layout.reverse(harmonics), ev_at_sender),
+            self.layout.scale(harmonics, ev_at_receiver),
+        )
+        if sender.value is None:
+            return EdgeTerms(ends=ev, edges=(at_sender, at_receiver))
+        messages = (
+            repeat_groups(at_sender, receiver.value, counts=self._heads),
+            repeat_groups(at_receiver, sender.value, counts=self._heads),
+        )
         return EdgeTerms(
-            ends=(
-                self._message(sender, receiver, filters, envelope, back),
-                self._message(receiver, sender, filters, envelope, harmonics),
-            )
+            ends=tuple(jnp.concatenate(x, axis=1) for x in zip(messages, ev, strict=True))
         )
 
-    def _message(
+    @property
+    def _heads(self) -> list[int]:
+        """Channels of each head."""
+        return [self.num_features // self.num_heads] * self.num_heads
+
+    def _weights(
         self,
         center: "NodeInputs",
         neighbor: "NodeInputs",
         filters: tuple[EdgeFeatures, EdgeFeatures],
         envelope: Float[Array, "rows 1"],
-        harmonics: Float[Array, "rows orders"],
-    ) -> Float[Array, "rows width"]:
-        """What the centres receive: eq. 21, then the coefficient of each channel and order."""
-        head = self.num_features // self.num_heads
-        heads = [head] * self.num_heads
-        alpha = sum_groups(center.query * neighbor.key * filters[0], heads)
-        message = repeat_groups(alpha * (envelope * head**-0.5), heads) * neighbor.value
-        degrees = len(self.layout.degrees)
-        head = self.num_features // degrees
-        alpha = sum_groups(center.ev_query * neighbor.ev_key * filters[1], [head] * degrees)
-        coefficients = self.layout.expand(alpha * (envelope * head**-0.5))
-        return jnp.concatenate([message, coefficients * harmonics], axis=1)
+    ) -> tuple[Float[Array, "rows heads"], Float[Array, "rows degrees"]]:
+        """Eq. 21 times the cutoff, of the features and of the EV."""
+        heads, degrees = self._heads, len(self.layout.degrees)
+        ev_heads = [self.num_features // degrees] * degrees
+        alpha = sum_groups(center.query, neighbor.key, filters[0], counts=heads)
+        ev_alpha = sum_groups(center.ev_query, neighbor.ev_key, filters[1], counts=ev_heads)
+        return alpha * (envelope * heads[0] ** -0.5), ev_alpha * (envelope * ev_heads[0] ** -0.5)
 
 
 class EuclideanTransformerBlock(nn.Module):
@@ -442,8 +456,8 @@ class EuclideanTransformerBlock(nn.Module):
         exchange = nn.Dense(
             width + invariants.shape[1], param_dtype=features.dtype, name="interaction"
         )(jnp.concatenate([attended, invariants], axis=1))
-        gates = self.layout.expand(exchange[:, width:])
-        return attended + exchange[:, :width], attended_ev + gates * attended_ev
+        gated_ev = self.layout.scale(attended_ev, exchange[:, width:])
+        return attended + exchange[:, :width], attended_ev + gated_ev
 
     def _attention(
         self,
@@ -464,14 +478,17 @@ class EuclideanTransformerBlock(nn.Module):
             features, self.num_heads, ("feature_query", "feature_key", "feature_value")
         )
         ev_query, ev_key = self._headwise(features, count, ("ev_query", "ev_key"))
-        nodes = NodeInputs(query, key, value, ev_query, ev_key, ev)
-        sums = edge_loop(
+        matrix = pair_matrix.is_quicker(graph)
+        nodes = NodeInputs(query, key, None if matrix else value, ev_query, ev_key, ev)
+        made = edge_loop(
             EuclideanAttention(self.layout, width, self.num_heads),
             graph,
             EdgeTerms(ends=nodes, edges=edges, shared=filters),
             block_size(cpu=EDGES_PER_BLOCK, accelerator=EDGES_PER_BLOCK_ON_ACCELERATOR),
-        ).ends
-        return sums[:, :width], sums[:, width:]
+        )
+        if matrix:
+            return pair_matrix.weighted_sums(made.edges, value, graph), made.ends
+        return made.ends[:, :width], made.ends[:, width:]
 
     def _headwise(
         self, features: AtomFeatures, heads: int, names: Sequence[str]
