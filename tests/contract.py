@@ -275,6 +275,17 @@ def check_batch(model: Model) -> None:
         assert_close(getattr(together, name), expected, f"batch: {name}", 1e-9)
 
 
+def check_broken_structure(model: Model) -> None:
+    """A structure that is no longer finite changes nothing in the others of its batch."""
+    first, second = model.graph(molecule()), model.graph(silicon())
+    lost = second.replace(positions=np.full_like(second.positions, np.nan))
+    got, expected = (model.predict(batch([first, other])) for other in (lost, second))
+    assert np.isnan(got.energy[1]), "broken structure: its own energy is finite"
+    for name, count in (("energy", 1), ("stress", 1), ("forces", len(first.numbers))):
+        one, two = (getattr(p, name)[:count] for p in (got, expected))
+        assert_close(one, two, f"broken structure: {name} of another", 1e-9)
+
+
 def check_padding(model: Model) -> None:
     """Whatever stands in padded entries changes no result and no gradient."""
     graph = batch([model.graph(atoms) for atoms in (molecule(), silicon())])

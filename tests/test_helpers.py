@@ -16,7 +16,7 @@ from mlffjax.graph import AtomGraph, EdgeGraph
 from mlffjax.models.base import Architecture, AtomwiseOutput
 from mlffjax.nn.cutoffs import polynomial_cutoff
 from mlffjax.nn.geometry import length_and_direction
-from mlffjax.nn.scatter import mean_over_graph, sum_over_graph, sum_to_receivers
+from mlffjax.nn.scatter import masked, mean_over_graph, sum_over_graph, sum_to_receivers
 from mlffjax.potential import Prediction
 
 
@@ -207,6 +207,13 @@ class WholeBatch(Sound):
         return energy * jnp.where(graph.node_mask, density, 0).sum()
 
 
+class SumsByMatrix(Sound):
+    """Zero times what is not finite is not finite."""
+
+    def collect(self, values, graph):
+        return jax.nn.one_hot(graph.receivers, graph.num_atoms).T @ masked(values, graph.edge_mask)
+
+
 class CountsPadding(Sound):
     """Padded edges are not masked: they reach whatever atom their index names."""
 
@@ -294,6 +301,7 @@ BROKEN = [
     ("check_supercell", SumOverGraph, Model, "supercell: energy"),
     ("check_supercell", NoSelfImages, Model, "supercell: energy"),
     ("check_batch", WholeBatch, Model, "batch: energy"),
+    ("check_broken_structure", SumsByMatrix, Model, "broken structure: energy of another"),
     ("check_padding", CountsPadding, Model, "padding"),
     ("check_dtype", SinglePrecisionOutput, Model, "is float32, not float64"),
     ("check_dtype", DefaultDtypeParameter, Model, "'factor'.* is float64, not float32"),

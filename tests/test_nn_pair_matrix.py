@@ -50,5 +50,7 @@ def test_where_it_is_chosen(graph, monkeypatch):
     assert pair_matrix.is_quicker(graph)
     few = graph.replace(senders=graph.senders[:0])
     assert not pair_matrix.is_quicker(few)
+    several = graph.replace(graph_mask=jnp.ones(2, bool))
+    assert not pair_matrix.is_quicker(several)
     monkeypatch.setattr(backend, "on_cpu", lambda: False)
     assert not pair_matrix.is_quicker(graph)

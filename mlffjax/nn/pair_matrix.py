@@ -14,14 +14,19 @@ from mlffjax.graph import EdgeGraph
 from mlffjax.nn import backend
 
 #: Pairs of atoms for each pair of neighbours up to which the matrix is quicker on a CPU: so it is
-#: for 3 to 15 (a molecule, water, a batch of five molecules); for 24 no difference was seen
+#: for 3 (a molecule) to 7 (192 atoms of water); for 24 no difference was seen
 #: (``benchmarks/changes.md``).
 PAIRS_OF_ATOMS = 16
 
 
 def is_quicker(graph: EdgeGraph) -> bool:
-    """Whether :func:`weighted_sums` beats sums over edges, by their numbers and the device."""
-    return backend.on_cpu() and graph.num_atoms**2 <= PAIRS_OF_ATOMS * graph.senders.shape[0]
+    """Whether :func:`weighted_sums` beats sums over edges, by their numbers and the device.
+
+    Of one structure only: in a product of matrices zero times what is not finite is not finite,
+    and a structure that breaks must not break the others of its batch.
+    """
+    few = graph.num_atoms**2 <= PAIRS_OF_ATOMS * graph.senders.shape[0]
+    return backend.on_cpu() and graph.num_graphs == 1 and few
 
 
 def weighted_sums(
