@@ -6,8 +6,9 @@
 SO3krates with the sizes of the quickstart, or the published ones, and random weights, on the
 built-in ethanol or a random molecule; float32.
 Random weights have no stable dynamics, so the time step is tiny. Wall time, on a machine that does
-nothing else; medians of repeats that are interleaved over the rows. ``--networks`` computes filters
-by their networks also where dynamics has splines (``compress`` in the settings).
+nothing else; medians of repeats that are interleaved over the rows. Filters are splines
+where dynamics chooses them (``compress`` in the settings), nowhere with ``--filters networks``, and
+on any device with ``--filters splines``.
 """
 
 import argparse
@@ -44,18 +45,21 @@ def main() -> None:
     parser.add_argument("--system", default="ethanol", help="ethanol, molecule<n>, water<n>, cu<n>")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--published", action="store_true", help="132 features, not 72")
-    parser.add_argument("--networks", action="store_true", help="no splines for filters")
+    parser.add_argument("--filters", choices=["default", "networks", "splines"], default="default")
+    parser.add_argument("--skin", type=float, help="of neighbour lists, as in the settings of md")
     parser.add_argument("--json", type=Path, help="where to write the results")
     args = parser.parse_args()
     sizes = {"num_features": 132 if args.published else 72, "num_layers": 3}
     frame = structure(args.system)
     elements = sorted(set(frame.numbers.tolist()))
     potential = Potential.init(build("so3krates", sizes), elements, jax.random.key(0))
+    potential = potential.compressed() if args.filters == "splines" else potential
     settings = MDSettings(
         ensemble="langevin",
         temperature=10.0,
         timestep_fs=1e-3,
-        compress=not args.networks,
+        skin=args.skin,
+        compress=args.filters == "default",
         steps=args.steps * STRETCHES,
         chunk_steps=args.steps,
         frame_interval=args.steps * STRETCHES,
@@ -91,7 +95,8 @@ def main() -> None:
             "device": jax.devices()[0].device_kind,
             "system": args.system,
             "sizes": sizes,
-            "networks": args.networks,
+            "filters": args.filters,
+            "skin": args.skin,
             "single_ms": single,
             "rows": rows,
         }
